@@ -1,0 +1,135 @@
+"""What is learned: `Task`, and `LossTask` for the common case of one loss over the outputs of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dlrun.batch import Batch
+from dlrun.noise import Noise
+from dlrun.types import DataSpec, Look, Mean, Metric, Networks, NetworkShape, Objective, Whole, double
+
+
+class Task:
+    """What is learned. `objectives` yields losses; the loop applies each before it resumes the generator.
+
+    In `objectives`, `outputs` and `evaluate` a task touches a network in one way: it calls it. Below a yield it only reads; state of its
+    own that changes once a step (an EMA teacher, a queue, centres) changes in `after_step`. Never yield inside a context manager.
+    """
+
+    slots: Mapping[str, tuple[str, ...] | None] = {}
+    """Groups with several slots (`{"model": ("generator", "critic")}`) or none (`{"loss": None}`); the YAML says the same."""
+    couples_rows: bool = False
+    """True where the loss of one row depends on the others (contrastive): accumulation is then refused."""
+
+    spec: DataSpec
+    criterion: Any
+    metrics: Mapping[str, Metric]
+
+    def bind(self, spec: DataSpec, criterion: Any, metrics: Mapping[str, Metric]) -> None:
+        """Called once by the builder: the data's description, the configured loss (or None) and metrics."""
+        self.spec, self.criterion, self.metrics = spec, criterion, metrics
+
+    def default_loss(self, spec: DataSpec) -> str | None:
+        """The name of the loss to build where the config names none; None if the task needs none."""
+        return None
+
+    def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        """Names of the metrics that always go with this task on such data, the one that chooses `best` first."""
+        return ()
+
+    def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
+        """The networks the task trains and the shapes of one row of their input and output."""
+        return {"model": NetworkShape(spec.in_shape, spec.out_shape)}
+
+    def start(self, nets: Networks) -> None:
+        """Once, after the networks are built and before the first step: make state of the task's own."""
+
+    def prepare(self, batch: Batch, noise: Noise) -> Batch:
+        """All that is random or masked outside the networks; runs for every micro-batch of a step before the first forward."""
+        return batch
+
+    def objectives(self, nets: Networks, batch: Batch) -> Iterator[Objective]:
+        """Losses for one prepared batch, in order; a yield means `apply this now`."""
+        return iter(())
+
+    def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
+        """Metrics of a training batch, from the outputs its objective carried; called at logged steps only, without gradients."""
+        return {}
+
+    def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
+        """What one prepared batch adds to a split's metrics, networks in eval mode, without gradients."""
+        return {}
+
+    def after_step(self, nets: Networks, batches: Sequence[Batch]) -> None:
+        """Once a step, after all its objectives."""
+
+    def expected_initial_loss(self, spec: DataSpec) -> float | None:
+        """The loss of an untrained, unbiased network in nats (ln C for C classes), or None where there is no such value."""
+        return None
+
+    def loss_floor(self, spec: DataSpec) -> float | None:
+        """The least loss there can be, or None where it is unknown."""
+        return None
+
+    def look(self, nets: Networks, batch: Batch) -> Mapping[str, Look]:
+        """Pictures or texts that show what the networks do."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the task's own: tensors and plain JSON values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        if state:
+            raise ValueError(f"task {type(self).__name__} keeps no state, the checkpoint holds {', '.join(state)}")
+
+
+class LossTask(Task):
+    """One loss over the outputs of networks, in parts that checks and metrics can take to pieces. Only `loss` is required.
+
+    `outputs` is a pure function of networks and prepared batch, rows first; `loss` is pure and touches no network.
+    """
+
+    def outputs(self, nets: Networks, batch: Batch) -> Any:
+        """What the networks make of a prepared batch, rows on axis 0."""
+        return nets.model(batch["x"])
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
+        """The mean loss over `count(batch)` units, or (loss, terms to log)."""
+        return self.criterion(outputs, batch["y"])  # type: ignore[no-any-return]
+
+    def count(self, batch: Batch) -> Tensor | float:
+        """How many units the loss is a mean over."""
+        return float(len(batch))
+
+    def logits(self, outputs: Any) -> Tensor:
+        """The tensor in `outputs` that metrics read."""
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
+    def objectives(self, nets: Networks, batch: Batch) -> Iterator[Objective]:
+        """One objective that updates every network."""
+        outputs = self.outputs(nets, batch)
+        loss, terms = _with_terms(self.loss(outputs, batch))
+        yield Objective(loss, tuple(nets), self.count(batch), terms, outputs)
+
+    def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
+        """The configured metrics on one batch."""
+        logits, rows = self.logits(outputs), len(batch)
+        return {name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items()}
+
+    def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
+        """Loss, its terms and the configured metrics."""
+        outputs = self.outputs(nets, batch)
+        loss, terms = _with_terms(self.loss(outputs, batch))
+        count = double(self.count(batch))
+        means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
+        means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
+        return {**means, **self.measure(outputs, batch)}
+
+
+def _with_terms(loss: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> tuple[Tensor, Mapping[str, Tensor]]:
+    return loss if isinstance(loss, tuple) else (loss, {})

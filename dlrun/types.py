@@ -1,0 +1,179 @@
+"""The few types that all layers share: data (`Splits`, `DataSpec`), learning (`Objective`, `Mean`, `Whole`, `Metric`), looking (`Look`).
+
+A task never sees the loop and the loop never asks which task it runs: what passes between them is defined here, in `batch.py` and `task.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+def _quotient(total: Tensor, count: Tensor) -> float:
+    return float(total / count) if count else float("nan")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A sum with its count: means over unequal batches add up exactly. Both are kept as float64 tensors until `value` is asked for.
+
+    `sum` and `count` may be vectors (say, per class); `finish(sum, count)` then says how they become one number.
+    """
+
+    sum: Tensor | float
+    count: Tensor | float
+    finish: Callable[[Tensor, Tensor], float] = _quotient
+
+    def __add__(self, other: Mean) -> Mean:
+        return Mean(double(self.sum) + double(other.sum), double(self.count) + double(other.count), self.finish)
+
+    def value(self) -> float:
+        """The mean (or what `finish` makes of it), a plain float."""
+        return self.finish(double(self.sum), double(self.count))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A metric that needs every row at once (AUC, F1 ...): keeps outputs and targets and applies `function` at the end."""
+
+    outputs: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...]
+    function: Callable[[Tensor, Tensor], Any]
+
+    def __add__(self, other: Whole) -> Whole:
+        return Whole(self.outputs + other.outputs, self.targets + other.targets, self.function)
+
+    def value(self) -> float:
+        """The metric over all rows."""
+        return float(self.function(torch.cat(self.outputs), torch.cat(self.targets)))
+
+
+def double(value: Tensor | float) -> Tensor:
+    return value.double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
+class NetworkShape(NamedTuple):
+    """What one row of a network's input and output looks like, without the batch axis; () is a single number."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a dataset says of itself; whatever it leaves out is inferred from the first items and printed.
+
+    `mean` and `std` (one number, or one a channel) are fitted on train and applied to uint8 inputs as (x / 255 - mean) / std.
+    """
+
+    in_shape: tuple[int, ...] = ()
+    out_shape: tuple[int, ...] = ()
+    kind: str = "other"
+    classes: int | None = None
+    names: tuple[str, ...] = ()
+    vocab: int | None = None
+    tokens: tuple[str, ...] = ()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    split_rule: str = ""
+    source: str = ""
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset: its splits and what is known of them.
+
+    A split is a map-style torch Dataset giving (x, y) or a dict, a tuple or dict of tensors, or an object with `__len__` and
+    `take(indices) -> dict of tensors` (rows cut on demand, as from a token stream).
+    """
+
+    train: Any
+    val: Any = None
+    test: Any = None
+    spec: DataSpec | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    sampler: Any = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss to apply now: the loop runs backward and steps the optimizers of the networks named in `update` before it goes on.
+
+    `count` is the number of units `loss` is a mean over (rows; predicted tokens), `terms` are parts of it to log.
+    """
+
+    loss: Tensor
+    update: tuple[str, ...]
+    count: Tensor | float = 1.0
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    outputs: Any = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Something a task shows of itself: `kind` is one of images, scatter, lines, text; `data` is what that kind needs."""
+
+    kind: str
+    data: Any
+    title: str = ""
+
+
+class Network:
+    """A network as a task sees it: a thing to call. `net(x, parameters=p)` calls it with other parameters (inner loops)."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, *inputs: Any, parameters: Mapping[str, Tensor] | None = None, **named: Any) -> Any:
+        if parameters is None:
+            return self.module(*inputs, **named)
+        return torch.func.functional_call(self.module, dict(parameters), inputs, named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+
+class Networks(Mapping[str, Network]):
+    """The networks of a task by name: `nets.model(x)`, `nets["critic"](x)`."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._networks = {name: Network(module) for name, module in modules.items()}
+
+    def __getitem__(self, name: str) -> Network:
+        return self._networks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._networks)
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    def __getattr__(self, name: str) -> Network:
+        try:
+            return self.__dict__["_networks"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"no network {name!r}; this task has {', '.join(self.__dict__.get('_networks', {}))}") from None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric ready for use: `function(out, y)` with its options bound. `best` is max, min or None (not for choosing)."""
+
+    name: str
+    function: Callable[..., Any]
+    best: str | None = None
+    whole: bool = False
+
+    def __call__(self, out: Any, y: Any, rows: int) -> Mean | Whole:
+        """What this batch of `rows` rows adds to the split's value."""
+        if self.whole:
+            return Whole((out.detach(),), (y,), self.function)
+        value = self.function(out, y)
+        return value if isinstance(value, Mean) else Mean(double(value).detach() * rows, float(rows))

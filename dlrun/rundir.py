@@ -1,0 +1,148 @@
+"""A run's directory: the only truth about a run. Everything here is atomic or append-only, and one process at a time owns it.
+
+Layout and file formats stand in the contract section of ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dlrun.errors import MissingError
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with non-finite floats as the strings "nan", "inf", "-inf", so that every line is valid JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return value
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and new names in `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the whole new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def safe_name(text: str) -> str:
+    """`text` as one path component: letters, digits, `.`, `_`, `-`; no leading dot; at most 80 characters."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:80] or "run"
+
+
+def new_directory(config: Mapping[str, Any]) -> Path:
+    """Make the directory of a new run: `output_root/<experiment>/<time>-s<seed>[-<arm>]`, or `run_dir` where the command line names it.
+
+    An existing one is never reused: -2, -3 ... (an empty folder named by `run_dir` is taken as it is).
+    """
+    if config.get("run_dir"):
+        wanted = Path(config["run_dir"]).expanduser()
+        if wanted.is_dir() and not any(wanted.iterdir()):
+            return wanted
+    else:
+        arm = f"-{safe_name(config['arm'])}" if config.get("arm") else ""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        wanted = Path(config["output_root"]).expanduser() / safe_name(config.get("experiment") or "default") / f"{stamp}-s{config['seed']}{arm}"
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise MissingError(f"cannot make the run directory {wanted}: {error.strerror}; say output_root=FOLDER to write elsewhere") from None
+    raise MissingError(f"{wanted} and 9,999 numbered ones exist already: say run_dir=FOLDER")
+
+
+class RunDir:
+    """An open run directory, locked against other processes until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = self._acquire()
+        self.metrics = open(path / "metrics.jsonl", "ab")  # noqa: SIM115 (lives as long as the run)
+        self.events = open(path / "events.jsonl", "ab")  # noqa: SIM115
+
+    def _acquire(self) -> IO[str]:
+        lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read(200).strip() or "another process"
+            lock.close()
+            raise MissingError(f"{self.path} is in use by {owner}: wait for it to end, or stop it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        lock.flush()
+        return lock
+
+    def close(self) -> None:
+        """Give the directory free."""
+        for file in (self.metrics, self.events, self._lock):
+            file.close()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace `name` by `value` as JSON, atomically."""
+        write_atomic(self.path / name, json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n")
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to metrics.jsonl."""
+        self.metrics.write("".join(json.dumps(jsonable(row), allow_nan=False) + "\n" for row in rows).encode())
+        self.metrics.flush()
+
+    def event(self, event: str, step: int, seconds: float, **facts: Any) -> None:
+        """Append a line to events.jsonl; `seconds` is training time."""
+        line = {"event": event, "step": step, "time": round(seconds, 6), **facts}
+        self.events.write((json.dumps(jsonable(line), allow_nan=False) + "\n").encode())
+        self.events.flush()
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of the two logs, made durable: what a checkpoint may count on and where a resume cuts back to."""
+        for file in (self.metrics, self.events):
+            file.flush()
+            os.fsync(file.fileno())
+        return {"metrics.jsonl": self.metrics.tell(), "events.jsonl": self.events.tell()}
+
+    def cut_back(self, lengths: Mapping[str, int]) -> None:
+        """Drop what was logged after the checkpoint that `lengths` comes from: those steps run again."""
+        for name, file in (("metrics.jsonl", self.metrics), ("events.jsonl", self.events)):
+            have = os.path.getsize(self.path / name)
+            if have < lengths[name]:
+                raise MissingError(f"{self.path / name} has {have} bytes, its checkpoint knows of {lengths[name]}: the file was cut or replaced")
+            if name == "metrics.jsonl" or have == lengths[name]:
+                os.ftruncate(file.fileno(), lengths[name])
+            file.seek(0, os.SEEK_END)
+
+
+def command_line() -> str:
+    """How this process was called, as the user typed it."""
+    return " ".join(["dlrun", *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Metrics: what is measured beside the loss, one part a file."""

@@ -1,0 +1,19 @@
+"""Accuracy: the share of targets that the largest logit names.
+
+Source: Manning, Raghavan, Schuetze 2008, "Introduction to Information Retrieval", section 8.3.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dlrun.functional.classes import decide
+from dlrun.registry import facts
+from dlrun.types import Mean
+
+
+@facts(best="max")
+def accuracy(out: Tensor, y: Tensor) -> Mean:
+    """Share in [0, 1]; out [..., C] logits with y [...] classes (-100: not counted), or out [B] logits with y [B] in {0, 1}."""
+    predicted, y = decide(out, y)
+    return Mean((predicted == y).sum(), (y >= 0).sum())

@@ -1,0 +1,1 @@
+"""Networks: one part a file, found by name (see `dlrun.registry`)."""

@@ -1,0 +1,1 @@
+"""Layers and rules of initialisation that several parts share."""

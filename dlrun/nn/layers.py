@@ -1,0 +1,36 @@
+"""Small layers that several networks share: activations and norms by name, and the readout that ends a network."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import Tensor, nn
+
+from dlrun.nn.init import READOUT_GAIN, kaiming_
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A row's shape as people write it: "1 x 28 x 28", "a single number" for ()."""
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+class Readout(nn.Linear):
+    """The last layer: features [B, D] -> [B, *out_shape], out_shape () giving [B]; small weights (see `READOUT_GAIN`)."""
+
+    def __init__(self, features: int, out_shape: tuple[int, ...], gain: float = READOUT_GAIN) -> None:
+        super().__init__(features, prod(out_shape))
+        self.out_shape = tuple(out_shape)
+        kaiming_(self, "linear", gain)
+
+    def forward(self, features: Tensor) -> Tensor:
+        out = super().forward(features)
+        return out if len(self.out_shape) == 1 else out.reshape(len(out), *self.out_shape)
+
+
+class Flatten(nn.Module):
+    """Rows of any shape as vectors: [B, ...] -> [B, D]; a row that is one number gives [B, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.dim() == 2 else x.reshape(len(x), -1)

@@ -1,0 +1,1 @@
+"""Optimizers under torch's names and arguments, one part a file."""

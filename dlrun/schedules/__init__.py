@@ -1,0 +1,1 @@
+"""Schedules: multipliers of the learning rate over the steps, one part a file."""

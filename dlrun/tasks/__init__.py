@@ -1,0 +1,1 @@
+"""Tasks: what is learned, one part a file."""

@@ -1,0 +1,30 @@
+"""Classification: one of C classes for each row, by cross-entropy.
+
+Source: Goodfellow, Bengio, Courville 2016, "Deep Learning", section 6.2.2.3.
+"""
+
+from __future__ import annotations
+
+from dlrun.functional.criteria import reference
+from dlrun.task import LossTask
+from dlrun.types import DataSpec
+
+
+class classification(LossTask):
+    """x [B, *in_shape], y [B] in 0..C-1; the network gives logits [B, C]."""
+
+    def default_loss(self, spec: DataSpec) -> str | None:
+        """Cross-entropy."""
+        return "cross_entropy"
+
+    def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        """Accuracy, which chooses `best`, and the worst class's recall, which accuracy can hide."""
+        return ("accuracy", "worst_recall")
+
+    def expected_initial_loss(self, spec: DataSpec) -> float | None:
+        """ln C for cross-entropy; None where the loss does not say."""
+        return reference(self.criterion, "initial", spec)
+
+    def loss_floor(self, spec: DataSpec) -> float | None:
+        """0, or the entropy of the smoothed targets; None where the loss does not say."""
+        return reference(self.criterion, "floor", spec)

@@ -1,0 +1,77 @@
+"""What one step has to say, kept as tensors until somebody asks: reading a number would make every step wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.batch import Batch
+from dlrun.task import Task
+from dlrun.types import Mean, Objective, Whole, double
+
+Logged = Tensor | float | Mean | Whole
+
+
+class StepLog:
+    """Losses, terms and metrics of the step at hand, and the share of clipped steps since the last row."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._means: dict[str, tuple[Tensor, Tensor | float]] = {}
+        self._metrics: dict[str, Mean | Whole] = {}
+        self._norm: Tensor | None = None
+        self._clipped: Tensor | float = 0.0
+        self._seen = 0
+
+    def begin(self, wanted: bool) -> None:
+        """A new step; unless it is `wanted`, only clipping is counted."""
+        self.wanted = wanted
+        self._means, self._metrics = {}, {}
+
+    def add(self, objective: Objective, name: str, task: Task, batch: Batch) -> None:
+        """One micro-batch's objective; means over several are weighed by their counts."""
+        if not self.wanted:
+            return
+        self._join(name, objective.loss.detach(), objective.count)
+        for term, value in objective.terms.items():
+            self._join(term, value.detach(), objective.count)
+        if objective.outputs is not None:
+            with torch.no_grad():
+                self._measure(task.measure(objective.outputs, batch))
+
+    def _join(self, name: str, value: Tensor, count: Tensor | float) -> None:
+        before = self._means.get(name)
+        if before is not None:
+            total = before[1] + count
+            value, count = (before[0].double() * before[1] + value.double() * count) / total, total
+        self._means[name] = (value, count)
+
+    def _measure(self, metrics: Mapping[str, Mean | Whole]) -> None:
+        for name, value in metrics.items():
+            before: Any = self._metrics.get(name)
+            self._metrics[name] = value if before is None else before + value
+
+    def clip(self, norm: Tensor, limit: float) -> None:
+        """The gradient norm before clipping to `limit`."""
+        self._norm = norm
+        self._clipped = self._clipped + (norm > limit)
+        self._seen += 1
+
+    def values(self) -> dict[str, Logged]:
+        """The row of this step; restarts the count of clipped steps."""
+        row: dict[str, Logged] = {**{name: mean for name, (mean, _) in self._means.items()}, **self._metrics}
+        if self._seen and self._norm is not None:
+            row |= {"grad_norm": self._norm, "clipped": double(self._clipped) / self._seen}
+            self._clipped, self._seen = 0.0, 0
+        return row
+
+    def state_dict(self) -> dict[str, float]:
+        """The running count of clipped steps."""
+        return {"clipped": float(self._clipped), "seen": self._seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._clipped, self._seen = state["clipped"], state["seen"]

@@ -1,0 +1,68 @@
+"""Rows of metrics.jsonl, off the training's critical path: values stay tensors in a list, and a flush pays for its time.
+
+A flush (read the tensors, write the rows, refresh the bar) that took c seconds is followed by a pause of 100 c, so that telemetry never
+costs more than 1 %. A checkpoint always flushes first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.rundir import RunDir
+from dlrun.types import Mean, Whole
+
+PAUSE = 100.0
+FIRST_PAUSE_SECONDS = 0.2
+
+
+class Telemetry:
+    """Collects rows and flushes them to the run directory and to `show`, which gets the newest row."""
+
+    def __init__(self, directory: RunDir, show: Callable[[Mapping[str, Any]], None]) -> None:
+        self.directory, self._show = directory, show
+        self._rows: list[dict[str, Any]] = []
+        self._next = time.perf_counter() + FIRST_PAUSE_SECONDS
+        self.newest: dict[str, float] = {}
+
+    def record(self, step: int, seconds: float, split: str, values: Mapping[str, Any]) -> None:
+        """Add values to the row of `step`; rows come in increasing order of steps."""
+        if not self._rows or self._rows[-1]["step"] != step:
+            self._rows.append({"step": step, "time": seconds})
+        self._rows[-1].update({f"{split}/{name}": value for name, value in values.items()})
+
+    def breathe(self) -> None:
+        """Flush if the pause is over."""
+        if time.perf_counter() >= self._next:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all rows but none twice."""
+        begun = time.perf_counter()
+        if self._rows:
+            rows, self._rows = plain(self._rows), []
+            self.directory.rows(rows)
+            for row in rows:
+                self.newest.update({name: value for name, value in row.items() if "/" in name})
+            self._show({**self.newest, "step": rows[-1]["step"], "time": rows[-1]["time"]})
+        ended = time.perf_counter()
+        self._next = ended + PAUSE * (ended - begun)
+
+
+def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with every tensor read: those of one shape and device in one transfer, not one by one."""
+    tensors = [value for row in rows for value in row.values() if isinstance(value, Tensor)]
+    numbers = iter(torch.stack([tensor.detach().double().reshape(()) for tensor in tensors]).tolist() if tensors else [])
+    return [{name: _number(value, numbers) for name, value in row.items()} for row in rows]
+
+
+def _number(value: Any, numbers: Any) -> Any:
+    if isinstance(value, Tensor):
+        return next(numbers)
+    if isinstance(value, (Mean, Whole)):
+        return value.value()
+    return value

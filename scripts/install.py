@@ -39,17 +39,17 @@ class Venv:
 
     def wanted(self) -> str:
         """What a stamp holds: the place, then both files that say what is to be installed."""
-        return f"{self.root}\n" + "".join((self.root / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
+        return f"{self.root}\n" + "".join((self.root / name).read_text("utf-8") for name in ("pyproject.toml", "constraints.txt"))
 
     def runs(self) -> bool:
         """Whether it can be used: its Python is there and it was not moved (its scripts name their Python by its full path)."""
-        moved = self.stamp.exists() and self.stamp.read_text().split("\n", 1)[0] != str(self.root)
+        moved = self.stamp.exists() and self.stamp.read_text("utf-8").split("\n", 1)[0] != str(self.root)
         return self.python.exists() and not moved
 
     def current(self) -> bool:
         """Whether another process has just finished the same work."""
         stamp = self.stamps[-1]
-        return self.runs() and (self.path / "bin" / "dlrun").exists() and stamp.exists() and stamp.read_text() == self.wanted()
+        return self.runs() and (self.path / "bin" / "dlrun").exists() and stamp.exists() and stamp.read_text("utf-8") == self.wanted()
 
     def clear(self) -> None:
         """Empty the folder, but for what this process is using."""
@@ -67,7 +67,7 @@ class Venv:
             stale.unlink()
         for stamp in self.stamps:
             part = self.path / "dlrun-stamp.part"
-            part.write_text(self.wanted())
+            part.write_text(self.wanted(), "utf-8")
             part.replace(stamp)
         self.incomplete.unlink(missing_ok=True)
 
@@ -90,19 +90,21 @@ def locked(venv: Venv):
 def call(venv: Venv, *command: str) -> int:
     """Run `command` in the checkout with its output in the log."""
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    with venv.log.open("a") as log:
+    with venv.log.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
-        return subprocess.run(command, cwd=venv.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        return subprocess.run(command, cwd=venv.root, env=environment, check=False, **quiet).returncode
 
 
 def failed(venv: Venv, what: str, code: int) -> int:
     """Show the end of the log, then say in one line what failed and where the rest is."""
-    lines = venv.log.read_text(errors="replace").splitlines()
+    lines = venv.log.read_text("utf-8", errors="replace").splitlines()
     for line in lines[-15:]:
         say(f"    {line}")
     reason = next((line for line in reversed(lines) if line.lower().lstrip().startswith("error")), "")
-    say(f"error: {what} failed with exit code {code}{': ' + reason if reason else ''}; the whole log is {venv.log}, try again with the same command")
+    said = f": {reason}" if reason else ""
+    say(f"error: {what} failed with exit code {code}{said}; the whole log is {venv.log}; the same command tries again")
     return BROKEN
 
 

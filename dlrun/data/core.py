@@ -1,4 +1,4 @@
-"""`prepare` makes `Data` of the splits a dataset gave: spec completed, val cut where there is none, order, batches, normalisation, augmentation.
+"""`prepare` turns the splits a dataset gave into `Data`: completes the spec, cuts val if there is none, orders, normalises, augments.
 
 Nothing here depends on what was drawn before: `stream(n)` gives what `stream(0)` gives after n steps, whoever reads the items and whatever
 happened in between. What was assumed on the way stands in `Data.notes`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,7 @@ from dlrun.batch import Batch, Leaf, leaves, map_leaves
 from dlrun.data.cut import cut_val
 from dlrun.data.fingerprint import fingerprint
 from dlrun.data.infer import complete, scan_targets
-from dlrun.data.items import is_image, named
+from dlrun.data.items import Key, generators_kept, is_image, named
 from dlrun.data.loader import iterate, make_loader
 from dlrun.data.normalise import normaliser
 from dlrun.data.order import Order
@@ -36,7 +36,7 @@ class _Steps:
     def __init__(self, data: Data, start: int) -> None:
         self.data, self.start = data, start
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         for step in count(self.start):
             keys = self.data.order.keys(step)
             for low, high in self.data.cuts:
@@ -44,14 +44,19 @@ class _Steps:
 
 
 class Data:
-    """A dataset ready for the loop. `rows` per split, `notes` to print, `fingerprint` to record; batches through `stream` and `evaluation`."""
+    """A dataset ready for the loop; batches come from `stream` and `evaluation`.
 
-    def __init__(self, sources: Mapping[str, Source], spec: DataSpec, order: Order, seed: int, accumulate: int, device: torch.device) -> None:
+    `spec` is complete, `rows` counts each split, `notes` are lines to print, `fingerprint` is to be recorded.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], spec: DataSpec, order: Order, seed: int, accumulate: int, device: torch.device
+    ) -> None:
         self.sources, self.spec, self.order, self.seed, self.device = dict(sources), spec, order, seed, device
         self.rows = {split: len(source) for split, source in sources.items()}
         self.batch_size = order.batch_size
         edges = [round(i * self.batch_size / accumulate) for i in range(accumulate + 1)]
-        self.cuts = list(zip(edges, edges[1:]))
+        self.cuts = list(pairwise(edges))
         self.workers = 0
         self.augments: Sequence[Augment] = ()
         self.notes: list[str] = []
@@ -64,7 +69,7 @@ class Data:
         return math.ceil(epochs * self.order.length / self.batch_size)
 
     def stream(self, start: int) -> Iterator[list[Batch]]:
-        """For step `start`, `start` + 1, ... without end: the micro-batches of that global batch, on the device, normalised and augmented."""
+        """For step `start`, `start` + 1, ... without end: that step's micro-batches, on the device, normalised and augmented."""
         taken = self._read_by_workers(start) if self.workers else self._read_here(start)
         micros = len(self.cuts)
         for step in count(start):
@@ -100,13 +105,13 @@ class Data:
         return Batch(self._normalise(leaves))
 
     def evaluation(self, split: str, rows: int = 512) -> Iterator[Batch]:
-        """Every row of `split` once, in order, `rows` at a time, normalised, not augmented. KeyError-free: ValueError for an absent split."""
+        """Every row of `split` once, in order, `rows` at a time, normalised, not augmented; ValueError for an absent split."""
         if split not in self.sources:
             raise ValueError(f"no split {split!r} in this data: there are {', '.join(self.sources)}")
         source = self.sources[split]
         edges = range(0, len(source), rows)
         if self.workers and isinstance(source, Items) and len(edges) > 1:
-            keys = [[(split, i) for i in range(low, min(low + rows, len(source)))] for low in edges]
+            keys: list[list[Key]] = [[(split, i) for i in range(low, min(low + rows, len(source)))] for low in edges]
             loader = self._loaders.setdefault((split, rows), make_loader(source, keys, min(self.workers, len(edges))))
             yield from map(self._batch, iterate(loader))
             return
@@ -137,20 +142,20 @@ def _look_at_items(source: Source, notes: list[str]) -> None:
     """Say what converting a user's items does to them, from the first one."""
     if not isinstance(source, Items):
         return
-    from dlrun.data.items import generators_kept
-
     with generators_kept():
         seed_generators(source.seed, "item", "train", 0)
         item = source[0]
     if source.collate is not None:
-        notes.append(f"data: batches are put together by the dataset's own collate function {getattr(source.collate, '__name__', '')}".rstrip())
+        own = getattr(source.collate, "__name__", source.collate)
+        notes.append(f"data: batches are put together by the dataset's own collate function {own}")
         return
     values = named(item, "item 0 of train")
     if isinstance(item, Mapping) and "x" not in item and len(item) <= 2:
         notes.append("data: a dict without x: " + ", ".join(f"{key} is read as {name}" for key, name in zip(item, values)))
     for name, value in values.items():
         if is_image(value):
-            notes.append(f"data: {name} is a PIL image ({value.mode}) and becomes float32 [C, H, W]" + (" in 0..1" if value.mode != "F" else ""))
+            scaled = " in 0..1" if value.mode != "F" else ""
+            notes.append(f"data: {name} is a PIL image ({value.mode}) and becomes float32 [C, H, W]{scaled}")
         elif getattr(value, "dtype", None) is not None and str(value.dtype).endswith("float64"):
             note_float64("train", name, torch.empty(0, dtype=torch.float64), notes)
 
@@ -168,7 +173,7 @@ def _with_val(
     if "val" in sources:
         return sources, ""
     if splits.sampler is not None:
-        raise ValueError("the dataset has its own sampler and no val split: its indices would name rows that were cut off; give Splits(val=...)")
+        raise ValueError("the dataset has its own sampler and no val split, whose rows it would name too: give Splits(val=...)")
     labels = targets if kind == "classification" and targets is not None and targets.dim() == 1 else None
     kept, held, rule = cut_val(len(train), labels, seed)
     line = f"{len(held)} of {len(train)} rows of train, {rule}, dataset seed {seed}"

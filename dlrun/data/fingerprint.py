@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
-from dlrun.data.sources import Items, Source, Tensors
+from dlrun.data.sources import Source, Tensors
 
 WHOLE_BYTES = 2**26
 """Splits in memory up to 64 MiB are hashed whole (about 40 ms), of larger ones 4096 rows."""
@@ -21,7 +21,7 @@ def _update(digest: hashlib._Hash, tensor: Tensor) -> None:
     plain = tensor.detach().cpu().contiguous()
     digest.update(f"{plain.dtype}|{tuple(plain.shape)}|".encode())
     if plain.numel():
-        digest.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+        digest.update(plain.flatten().view(torch.uint8).numpy().data)
 
 
 def _probe(source: Source) -> tuple[str, Tensor]:

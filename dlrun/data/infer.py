@@ -98,15 +98,15 @@ def complete(given: DataSpec | None, train: Source, sample: Mapping[str, Leaf], 
     if not spec.out_shape and x is not None:
         found["out_shape"] = _out_shape(spec, x, y)
         spec = replace(spec, out_shape=found["out_shape"])  # type: ignore[arg-type]
-    _note(spec, found, sample, targets, whole, notes)
+    partly = targets is not None and not whole
+    _note(found, sample, f" (from {SCANNED_ITEMS} items; say spec=DataSpec(classes=...) if there are more)" if partly else "", notes)
     return spec, targets if whole else None
 
 
-def _note(spec: DataSpec, found: Mapping[str, object], sample: Mapping[str, Leaf], targets: Tensor | None, whole: bool, notes: list[str]) -> None:
+def _note(found: Mapping[str, object], sample: Mapping[str, Leaf], scanned: str, notes: list[str]) -> None:
     if "x" not in sample:
         notes.append(f"data: a row holds {', '.join(sample)} and no x: the task has to read it by those names")
     if not found:
         return
-    scanned = "" if targets is None or whole else f" (targets of {len(targets)} items read; say spec=DataSpec(classes=...) if there are more)"
     facts = ", ".join(f"{key} {value}" for key, value in found.items())
     notes.append(f"data: inferred from the first rows ({_said(sample)}): {facts}{scanned}")

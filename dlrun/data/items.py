@@ -1,8 +1,8 @@
 """From a user's items to tensors: what `dataset[i]` may hold, how it is named, and how items are read under seeds of their own.
 
-An item is (x, y), a dict of named values, or a single x. Values are tensors, numpy arrays, PIL images, python numbers, or tuples and dicts of
-them. Every item is read with python's, numpy's and torch's generators seeded from (seed, "item", epoch, index) in whatever process reads
-it: the number of workers, the order of reading and a resume cannot change what an item's random transforms draw.
+An item is (x, y), a dict of named values, or a single x. Values are tensors, numpy arrays, PIL images, python numbers, or tuples and dicts
+of them. Every item is read with python's, numpy's and torch's generators seeded from (seed, "item", epoch, index) in whatever process
+reads it: the number of workers, the order of reading and a resume cannot change what an item's random transforms draw.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def to_leaf(value: Any, where: str) -> Leaf:
         return value
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind not in "fiub":
-            raise TypeError(f"{where} is a numpy array of {value.dtype}: a batch holds numbers; give numbers, or a collate function in Splits")
+            raise TypeError(f"{where} is a numpy array of {value.dtype}: give numbers, or a collate function in Splits")
         return torch.as_tensor(value if isinstance(value, np.generic) or value.flags.writeable else value.copy())
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value)
@@ -76,7 +76,7 @@ def named(item: Any, where: str) -> dict[str, Any]:
 
 
 def cast(name: str, tensor: Tensor) -> Tensor:
-    """The dtype a batch holds: floats float32; integers int64, except uint8 inputs, which are scaled on the device; bool targets float32."""
+    """The dtype a batch holds: floats float32; integers int64, except uint8 inputs, scaled on the device; bool targets float32."""
     if tensor.is_floating_point():
         return tensor.float()
     if name == "y" and tensor.dtype == torch.bool:
@@ -111,7 +111,8 @@ def collate(items: Sequence[Any], indices: Sequence[int], own: Callable[[list[An
     if own is not None:
         batch = named(own(list(items)), "what the collate function returns")
         return cast_all({name: to_leaf(value, name) for name, value in batch.items()})
-    rows = [{name: to_leaf(value, f"item {i}: {name}") for name, value in named(item, f"item {i}").items()} for i, item in zip(indices, items)]
+    pairs = [(f"item {index}", item) for index, item in zip(indices, items)]
+    rows = [{name: to_leaf(value, f"{where}: {name}") for name, value in named(item, where).items()} for where, item in pairs]
     names = rows[0].keys()
     for index, row in zip(indices, rows):
         if row.keys() != names:

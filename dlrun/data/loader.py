@@ -1,4 +1,4 @@
-"""Worker processes for a user's Dataset: torch's DataLoader, fed with (epoch, index) pairs, so that what is read never depends on who reads.
+"""Worker processes for a user's Dataset: torch's DataLoader, fed with (epoch, index) pairs, so that who reads cannot change what is read.
 
 Workers run torch with one thread, leave Ctrl-C to the main process, and die with it (Linux: at once; elsewhere within seconds).
 """
@@ -52,7 +52,7 @@ def _start_worker(parent: int, bind_to_parent: bool, worker: int) -> None:
 
 
 def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> Iterable[dict[str, Leaf]]:
-    """A DataLoader that gives one collated dict for each list of keys in `batches`, read by `workers` processes that stay between passes."""
+    """A DataLoader that gives a collated dict for each list of keys in `batches`, read by `workers` processes that stay between passes."""
     from torch.utils.data import DataLoader
 
     linux = sys.platform == "linux"
@@ -61,7 +61,7 @@ def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> It
     start: Callable[[int], None] = partial(_start_worker, os.getpid(), bind)
     return DataLoader(
         _Keyed(source),  # type: ignore[arg-type]
-        sampler=batches,  # type: ignore[arg-type]
+        sampler=batches,
         batch_size=None,
         num_workers=workers,
         persistent_workers=True,

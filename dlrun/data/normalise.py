@@ -25,14 +25,18 @@ def _scaler(spec: DataSpec, rows: Tensor, device: torch.device) -> Callable[[Ten
         low, factor = 255 * spec.mean[0], 1 / (255 * spec.std[0])
         return lambda x: x.to(torch.float32).sub_(low).mul_(factor)
     if rows.dim() < 2 or len(spec.mean) != rows.shape[1] or len(spec.std) != rows.shape[1]:
-        raise ValueError(f"the spec has {len(spec.mean)} means, x has rows of shape {tuple(rows.shape[1:])}: expected one, or one a channel (first axis)")
+        found = f"{len(spec.mean)} means and {len(spec.std)} stds for rows of shape {tuple(rows.shape[1:])}"
+        raise ValueError(f"the dataset's spec has {found}: expected one of each, or one a channel (first axis)")
     shape = (len(spec.mean),) + (1,) * (rows.dim() - 2)
     lows = torch.tensor(spec.mean, device=device).mul_(255).view(shape)
     factors = torch.tensor(spec.std, device=device).mul_(255).reciprocal_().view(shape)
     return lambda x: x.to(torch.float32).sub_(lows).mul_(factors)
 
 
-def normaliser(spec: DataSpec, sample: Mapping[str, Leaf], device: torch.device, notes: list[str]) -> Callable[[dict[str, Leaf]], dict[str, Leaf]]:
+Leaves = dict[str, Leaf]
+
+
+def normaliser(spec: DataSpec, sample: Mapping[str, Leaf], device: torch.device, notes: list[str]) -> Callable[[Leaves], Leaves]:
     """The function from raw leaves to normalised ones; what it will do is added to `notes`."""
     bytes_in = {name: [t for t in leaves(leaf) if t.dtype == torch.uint8] for name, leaf in sample.items() if _is_input(name)}
     names = [name for name, found in bytes_in.items() if found]
@@ -46,7 +50,7 @@ def normaliser(spec: DataSpec, sample: Mapping[str, Leaf], device: torch.device,
         notes.append(f"data: {', '.join(names)} is uint8 and becomes float32 in 0..1 (the spec has no mean and std)")
     scale = _scaler(spec, bytes_in[names[0]][0], device)
 
-    def normalise(batch: dict[str, Leaf]) -> dict[str, Leaf]:
+    def normalise(batch: Leaves) -> Leaves:
         for name in names:
             leaf = batch[name]
             batch[name] = scale(leaf) if isinstance(leaf, Tensor) else map_leaves(lambda t: scale(t) if t.dtype == torch.uint8 else t, leaf)

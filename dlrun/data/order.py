@@ -39,14 +39,16 @@ class Order:
                 self.sampler.set_epoch(epoch)
             drawn = torch.tensor([int(index) for index in self.sampler], dtype=torch.int64)
         if drawn.numel() == 0 or int(drawn.min()) < 0 or int(drawn.max()) >= self._rows:
-            raise ValueError(f"the sampler of train gives {drawn.numel()} indices in an epoch: expected at least one, each in 0..{self._rows - 1}")
+            raise ValueError(f"the sampler of train gives {drawn.numel()} indices: expected at least one, each in 0..{self._rows - 1}")
         return drawn
 
     def _fresh(self, epoch: int) -> Tensor:
         if self.sampler is not None:
             drawn = self._draw(epoch)
             if drawn.numel() != self.length:
-                raise ValueError(f"the sampler of train gives {drawn.numel()} indices in epoch {epoch}, {self.length} in epoch 0: a fixed number is needed")
+                raise ValueError(
+                    f"the sampler of train gives {drawn.numel()} indices in epoch {epoch}, {self.length} in epoch 0: give as many in each"
+                )
             return drawn
         if self.batch_size == self.length:  # the whole set each step: its order says nothing, so it keeps the rows' own
             return torch.arange(self._rows)

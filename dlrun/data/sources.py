@@ -188,7 +188,9 @@ def open_source(name: str, split: Any, seed: int, collate: Callable[[list[Any]],
     if held is not None:
         source = _tensors(name, held, notes)
         if collate is not None:
-            raise ValueError(f"split {name} is held in memory, so the collate function of Splits would never be called: give a map-style Dataset")
+            raise ValueError(
+                f"split {name} is held in memory: the collate function of Splits would never be called; give a map-style Dataset"
+            )
     elif hasattr(split, "take") and hasattr(split, "__len__"):
         source = Taken(split)
     else:

@@ -66,4 +66,5 @@ def digits(*, seed: Seed) -> Splits:
         source="scikit-learn's digits.csv.gz",
         notes=(f"data: x is scaled to 0..1, then standardised with train's mean {float(mean):.4f} and std {float(std):.4f}",),
     )
-    return Splits(**{split: {"x": x[index], "y": y[index]} for split, index in rows.items()}, spec=spec)
+    split = {name: {"x": x[index], "y": y[index]} for name, index in rows.items()}
+    return Splits(split["train"], split["val"], split["test"], spec)

@@ -18,7 +18,7 @@ def _least(correct: Tensor, count: Tensor) -> float:
     return float((correct[seen] / count[seen]).min()) if seen.any() else float("nan")
 
 
-@facts(best="max")
+@facts(best="max", batches=False)
 def worst_recall(out: Tensor, y: Tensor) -> Mean:
     """Least share in [0, 1] of a class's rows that were recognised, over the classes that occur; shapes as in `accuracy`."""
     classes = out.shape[-1] if out.dim() > y.dim() or (out.dim() == y.dim() > 1 and out.shape[-1] > 1) else 2

@@ -150,7 +150,7 @@ class FusedSGD(Fused):
         new = [parameter for parameter in parameters if "momentum_buffer" not in self.state[parameter]]
         old = [parameter for parameter in parameters if "momentum_buffer" in self.state[parameter]] if new else parameters
         for parameter in new:
-            self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.grad)
+            self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.grad)  # type: ignore[arg-type]
         for some, first in ((new, True), (old, False)):
             if some:
                 self._kernel(group, some, [self.state[parameter]["momentum_buffer"] for parameter in some], first)

@@ -11,6 +11,21 @@ from dlrun.nn.init import READOUT_GAIN, kaiming_
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
+def image_shape(model: str, in_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(channels, height, width) of one row, or ValueError in the name of `model`."""
+    if len(in_shape) != 3:
+        raise ValueError(f"{model} takes images, channels x height x width; this dataset's rows are {shape_text(in_shape)}: take model=mlp")
+    channels, height, width = in_shape
+    return channels, height, width
+
+
+def convolution(inputs: int, outputs: int, activation: str, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """A square convolution that keeps height and width at stride 1, with Kaiming weights."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+    kaiming_(layer, activation)
+    return layer
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     """A row's shape as people write it: "1 x 28 x 28", "a single number" for ()."""
     return " x ".join(map(str, shape)) or "a single number"

@@ -1,0 +1,117 @@
+"""One network, one loss, any data: what a user's own dataset, model and loss need to be trained together.
+
+Source: Vapnik 1999, "An overview of statistical learning theory", section I (learning from examples with a loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from dlrun.batch import Batch
+from dlrun.functional.criteria import reference
+from dlrun.task import LossTask
+from dlrun.types import DataSpec, Metric, Networks, NetworkShape
+
+Kind = Literal[
+    "classification", "binary", "regression", "language_model", "sequence", "vae", "diffusion", "contrastive", "graph", "gan", "other"
+]
+LOSSES = {"classification": "cross_entropy", "binary": "bce", "regression": "mse", "language_model": "cross_entropy"}
+METRICS = {
+    "classification": ("accuracy", "worst_recall"),
+    "binary": ("accuracy", "worst_recall"),
+    "regression": ("mae", "r2"),
+    "language_model": ("accuracy", "perplexity"),
+}
+OF_LOSS: tuple[tuple[str, tuple[type[nn.Module], ...], str], ...] = (
+    ("bce", (nn.BCEWithLogitsLoss, nn.BCELoss), "binary"),
+    ("mse", (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss), "regression"),
+    ("cross_entropy", (nn.CrossEntropyLoss, nn.NLLLoss), "classification"),
+)
+"""Name of the loss, torch's own classes, and the kind that goes with both."""
+
+
+def kind_of_loss(criterion: Any) -> str | None:
+    """The kind that a known loss goes with; None for a loss of the user's own."""
+    while isinstance(criterion, partial):
+        criterion = criterion.func
+    known = [kind for name, types, kind in OF_LOSS if isinstance(criterion, types) or getattr(criterion, "__name__", "") == name]
+    return known[0] if known else None
+
+
+def infer(spec: DataSpec, criterion: Any) -> str:
+    """The kind of learning: as the data says, unless a loss of another known kind was chosen for data of a basic kind."""
+    of_data = spec.kind if spec.kind != "other" else "classification" if spec.classes else "other"
+    of_loss = kind_of_loss(criterion)
+    if of_loss is None or (of_loss == "classification" and of_data == "language_model"):
+        return of_data
+    return of_loss if of_data in (*LOSSES, "other") else of_data
+
+
+class supervised(LossTask):
+    """The network is called as net(x) with x as the dataset gives it (a tensor, tuple or dict); the loss gets its output whole.
+
+    `kind` says what is learned, which decides the default loss and metrics and what checks apply; null: inferred from data and loss.
+    After `bind`, `kind` holds the answer and `kind_inferred` whether it was inferred.
+    """
+
+    def __init__(self, *, kind: Kind | None) -> None:
+        self.kind_inferred = kind is None
+        self._given = kind
+
+    @property
+    def kind(self) -> str:
+        """What is learned; before `bind`, as far as the option says it."""
+        return self._kind if hasattr(self, "_kind") else self._given or "other"
+
+    def bind(self, spec: DataSpec, criterion: Any, metrics: Mapping[str, Metric]) -> None:
+        """Also settles the kind. Raises ValueError where no loss was chosen and the kind has no usual one."""
+        super().bind(spec, criterion, metrics)
+        self._kind = self._given or infer(spec, criterion)
+        if criterion is None:
+            raise ValueError(f"task supervised of kind {self._kind} has no usual loss: say loss=NAME (or task.kind={'|'.join(LOSSES)})")
+
+    def default_loss(self, spec: DataSpec) -> str | None:
+        """By kind: cross_entropy, bce or mse; None for the others."""
+        return LOSSES.get(self._given or infer(spec, None))
+
+    def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        """By kind: accuracy and worst recall, mean absolute error and R2, or accuracy and perplexity."""
+        return METRICS.get(self._given or infer(spec, None), ())
+
+    def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
+        """One network; where the kind differs from what the targets look like (0/1 integers with bce), its output follows the kind."""
+        shape = spec.out_shape
+        if spec.kind == "classification" and (self.kind == "regression" or (self.kind == "binary" and shape == (2,))):
+            shape = ()
+        elif spec.kind == "binary" and self.kind == "classification" and shape == ():
+            shape = (2,)
+        return {"model": NetworkShape(spec.in_shape, shape)}
+
+    def outputs(self, nets: Networks, batch: Batch) -> Any:
+        """net(x)."""
+        if "x" not in batch:
+            raise ValueError(f"task supervised reads x (and y) from a batch; this dataset gives {', '.join(batch)}: name them x and y")
+        return nets.model(batch["x"])
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
+        """loss(out, y), or (loss, terms) if it gives both; y is None where the dataset has none."""
+        return self.criterion(outputs, batch.get("y"))  # type: ignore[no-any-return]
+
+    def count(self, batch: Batch) -> Tensor | float:
+        """Rows; for targets that are sequences of classes, those that are not masked (-100)."""
+        y = batch.get("y")
+        if isinstance(y, Tensor) and y.dim() > 1 and not y.is_floating_point():
+            return (y != -100).sum()
+        return float(len(batch))
+
+    def expected_initial_loss(self, spec: DataSpec) -> float | None:
+        """ln C, ln 2 or ln V where the loss says so; None for others."""
+        return reference(self.criterion, "initial", spec)
+
+    def loss_floor(self, spec: DataSpec) -> float | None:
+        """What the loss says; None for a loss of the user's own."""
+        return reference(self.criterion, "floor", spec)

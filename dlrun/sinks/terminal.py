@@ -130,14 +130,18 @@ def _shrink(widths: list[int], room: int) -> list[int]:
     return widths
 
 
+def _is_number(cell: Any) -> bool:
+    return cell == "" or isinstance(cell, (int, float, complex)) or str(cell).endswith(" %")
+
+
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None) -> list[list[Segment]]:
-    """An aligned table: a header, a rule, the rows. Columns of numbers stand at the right. At most `room` columns wide where given."""
+    """An aligned table: a header, a rule, the rows. Numbers stand at the right of their column. At most `room` columns wide where given."""
     cells = [[clean(cell) if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
     names = [clean(name) for name in columns]
     widths = [max([columns_of(name), *(columns_of(row[i]) for row in cells)]) for i, name in enumerate(names)]
     if room is not None:
         widths = _shrink(widths, room - 2 * len(widths))
-    right = [bool(rows) and all(isinstance(row[i], (int, float)) or not row[i] for row in rows) for i in range(len(names))]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(names))]
 
     def line(texts: Sequence[str]) -> str:
         return "  " + "  ".join(pad(clip(t, w), w, r) for t, w, r in zip(texts, widths, right, strict=True)).rstrip()

@@ -1,0 +1,105 @@
+"""P1 and P2: steps a second of `dlrun train` over a loop written by hand, on an MLP 784-256-10 with batch 128 and 2000 steps, one thread.
+
+Every step is logged, a bar is drawn on a terminal (a pseudo-terminal, read all the time), the last checkpoint is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from measure import PYTHON, Promise, Result, Sample, compare, dlrun, environment
+
+P1 = Promise("P1", 0.97, 0.99, at_least=True)
+P2 = Promise("P2", 1.05, 1.10, at_least=True)
+
+HERE = Path(__file__).parent
+STEPS, CLIP = 2000, 1.0
+MLP = ["model=mlp", "model.width=256", "model.depth=1", "model.dropout=0.0"]
+LOOP = [
+    f"train.steps={STEPS}",
+    "train.batch_size=128",
+    f"train.clip_norm={CLIP}",
+    "train.log_every=1",
+    "train.eval_every=0",
+    "train.checkpoint_every=0",
+    "train.threads=1",
+    "checks=none",
+]
+
+
+@cache
+def data() -> tuple[str, ...]:
+    """The real images if they are in the cache, else random ones of their shape."""
+    there = subprocess.run([*dlrun(), "data", "dataset=fashion_mnist", "--json"], capture_output=True, env=environment(), check=False)
+    if there.returncode == 0:
+        return ("dataset=fashion_mnist",)
+    return ("--plugin", str(HERE / "images.py"), "dataset=random_images")
+
+
+def _on_a_terminal(command: Sequence[str], folder: Path) -> None:
+    """Run `command` with a pseudo-terminal as its output, which a thread reads away; it must exit with 0."""
+    ours, theirs = os.openpty()
+    seen = bytearray()
+
+    def drain() -> None:
+        try:
+            while chunk := os.read(ours, 65536):
+                seen.extend(chunk)
+        except OSError:  # Linux: the other end was closed
+            pass
+
+    reader = threading.Thread(target=drain)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment(), cwd=folder) as child:
+        os.close(theirs)
+        reader.start()
+        code = child.wait()
+    reader.join(5)
+    os.close(ours)
+    if code:
+        raise SystemExit(f"error: {' '.join(command)} exited with {code}:\n{seen.decode(errors='replace')[-2000:]}")
+
+
+def _rates(seconds: dict[str, Any]) -> Sample:
+    return {"steps/s cpu": STEPS / seconds["cpu"], "steps/s wall": STEPS / seconds["wall"]}
+
+
+def bare(optimizer: str) -> Sample:
+    """Steps a second of the loop written by hand."""
+    command = [PYTHON, str(HERE / "bare_loop.py"), str(STEPS), optimizer, str(CLIP)]
+    return _rates(json.loads(subprocess.run(command, capture_output=True, text=True, env=environment(), check=True).stdout))
+
+
+def trained(words: Sequence[str]) -> Sample:
+    """Steps a second of `dlrun train` with `words`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [PYTHON, str(HERE / "dlrun_loop.py"), str(folder / "seconds.json"), "train", *data(), *MLP, *LOOP, *words]
+        _on_a_terminal(command, folder)
+        seconds = json.loads((folder / "seconds.json").read_text("utf-8"))
+        rows = next(folder.glob("outputs/*/*/metrics.jsonl")).read_text("utf-8").count("train/loss")
+    if rows < STEPS:
+        raise SystemExit(f"error: {rows} of {STEPS} steps were logged: what was measured is not what was promised")
+    return _rates(seconds)
+
+
+def same_optimizer(rounds: int) -> Iterator[Result]:
+    """P1: the same optimizer and clipping on both sides."""
+    adam = ["optimizer=adam", "optimizer.lr=0.001", "optimizer.weight_decay=0.0"]
+    for mode in ("disabled", "offline"):
+        words = [*adam, f"log.wandb.mode={mode}"]
+        sides = (lambda chosen=words: trained(chosen), lambda: bare("fused"))
+        yield from compare(P1, f"dlrun train, adam, W&B {mode} / bare, fused Adam", sides, rounds)
+
+
+def defaults_of_each(rounds: int) -> Iterator[Result]:
+    """P2: dlrun's default optimizer over torch's default Adam."""
+    sides = (lambda: trained(["log.wandb.mode=disabled"]), lambda: bare("default"))
+    yield from compare(P2, "dlrun train, its defaults / bare, torch's Adam", sides, rounds)

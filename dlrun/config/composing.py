@@ -1,0 +1,190 @@
+"""From overrides and YAML to one validated config.
+
+Order: parse the overrides, work out the slot table, check every name against the schema of the part in its slot, let Hydra compose the
+parts, lay the values of experiment, arm and command line over them, resolve interpolations, validate. Errors are collected all the way.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from dlrun.config.layers import Item, Layer, Path, dotted
+from dlrun.config.library import Library, Part
+from dlrun.config.places import SLOT_GROUPS
+from dlrun.config.sections import START_DEFAULTS, Section, Walk, build_sections
+from dlrun.config.slots import Table, build_table
+from dlrun.config.stacking import Stack, arm_layer, build_stack
+from dlrun.config.validate import Validator, finish
+from dlrun.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Config:
+    """A validated config: `resolved` for building, `saved` for config.yaml (environment unresolved), `notes` to print."""
+
+    resolved: dict[str, Any]
+    saved: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Draft:
+    """A config in the making: the final slot table, its schema, and which values of which layer hold."""
+
+    stack: Stack
+    table: Table
+    schema: Section
+    errors: list[str]
+    notes: list[str] = field(default_factory=list)
+    kept: list[tuple[Layer, Item]] = field(default_factory=list)
+    origins: dict[Path, str] = field(default_factory=dict)
+    parts: dict[Path, Part] = field(default_factory=dict)
+
+
+def compose(overrides: Sequence[str] = (), *, config_dir: FilePath | None = None, from_file: FilePath | None = None) -> Config:
+    """The config that `overrides` ask for, on top of the defaults or of the saved config `from_file`.
+
+    `config_dir` is looked at before dlrun's own conf. Raises UsageError with every error there is, one line each.
+    """
+    library = Library(config_dir)
+    stack = build_stack(library, list(overrides), from_file)
+    table, _ = build_table(library, stack.root, stack.layers)
+    draft = Draft(stack, table, build_sections(table), list(stack.errors))
+    for number, layer in enumerate(stack.layers):
+        _check_layer(draft, layer, stack.layers[: number + 1])
+    _check_arms(draft)
+    _read_parts(draft)
+    tree = _assemble(draft, _nodes(draft))
+    resolved, saved = finish(Validator(tree, draft.origins, draft.parts, library), draft.schema, draft.table, draft.errors)
+    if draft.errors:
+        raise UsageError(list(dict.fromkeys(draft.errors)))
+    return Config(resolved, saved, [*draft.notes, *table.notes, *dict.fromkeys(library.notes)])
+
+
+def _check_layer(draft: Draft, layer: Layer, below: list[Layer]) -> None:
+    """Check a layer's names against the parts it was written for; keep what the final parts still take, and say what goes."""
+    world, errors = build_table(draft.stack.library, draft.stack.root, below)
+    schema = draft.schema if world.choices == draft.table.choices else build_sections(world)
+    walk = Walk(schema, world, layer)
+    seen: dict[Path, Item] = {}
+    dropped: dict[Path, list[str]] = {}
+    for item in walk.leaves():
+        slot = slot_of(world, item.path)
+        if slot is not None and _name(world, slot) != _name(draft.table, slot):
+            dropped.setdefault(slot, []).append(dotted(item.path))
+            continue
+        if layer.command_line:
+            _refuse_twice(seen, item, errors)
+        draft.kept.append((layer, item))
+    draft.errors += [*errors, *walk.errors]
+    for slot, names in dropped.items():
+        now = draft.table.choices.get(slot)
+        instead = f"{now.origin or dotted(slot) + '=' + str(now.name)} takes its place" if now else f"there is no {dotted(slot)} now"
+        draft.notes.append(f"{layer.name}: {', '.join(names)} was written for {slot[0]} {_name(world, slot)} and goes with it: {instead}")
+
+
+def slot_of(table: Table, path: Path) -> Path | None:
+    """The slot in which `path` lies."""
+    if path[0] not in SLOT_GROUPS:
+        return None
+    return next((slot for slot in (path[:1], path[:2]) if slot in table.choices), None)
+
+
+def _name(table: Table, slot: Path) -> str | None:
+    choice = table.choices.get(slot)
+    return choice.name if choice else None
+
+
+def _refuse_twice(seen: dict[Path, Item], item: Item, errors: list[str]) -> None:
+    for path, other in seen.items():
+        shorter = min(len(path), len(item.path))
+        if path[:shorter] == item.path[:shorter]:
+            errors.append(f"{item.origin(item.path)}: given twice, also as {other.origin(path).removeprefix('command line: ')}: keep one")
+            return
+    seen[item.path] = item
+
+
+def _check_arms(draft: Draft) -> None:
+    """Check the names in every arm, chosen or not: a study that fails at its third arm is found out now."""
+    below = [layer for layer in draft.stack.layers if not layer.name.startswith("arm ")][:-1]
+    sources = [item for layer in below for item in layer.items if item.path == ("arms",) and isinstance(item.value, dict)]
+    if draft.stack.saved is not None or not sources:
+        return
+    for name, overrides in sources[-1].value.items():
+        if name == draft.stack.arm:
+            continue
+        layer = arm_layer(name, overrides, sources[-1])
+        world, errors = build_table(draft.stack.library, draft.stack.root, [*below, layer])
+        walk = Walk(build_sections(world), world, layer)
+        for item in walk.leaves():
+            if item.path[0] in ("experiment", "arm", "run_dir", "output_root"):
+                walk.errors.append(f"{item.origin(item.path)}: only the command line sets this")
+        draft.errors += [*layer.errors, *errors, *walk.errors]
+
+
+def _read_parts(draft: Draft) -> None:
+    for slot, choice in draft.table.choices.items():
+        try:
+            draft.parts[slot] = draft.stack.library.part(slot[0], choice.name or "")
+        except UsageError as error:
+            draft.errors += [f"{choice.origin}: {line}" if choice.origin and line.startswith("no ") else line for line in error.lines]
+
+
+def _nodes(draft: Draft) -> dict[Path, dict[str, Any]]:
+    """The composed node of every slot. Hydra composes; only where there are errors to tell anyway its 80 ms are saved."""
+    if draft.errors and not any(part.bases for part in draft.parts.values()):
+        return {slot: copy.deepcopy(part.values) for slot, part in draft.parts.items()}
+    from dlrun.config.hydra_nodes import compose_nodes
+
+    try:
+        return compose_nodes(draft.stack.library, draft.parts)
+    except UsageError as error:
+        draft.errors += error.lines
+        return {}
+
+
+def _assemble(draft: Draft, nodes: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The tree: root values, parts, then the values of each layer in turn."""
+    tree = copy.deepcopy(draft.stack.library.root().values)
+    tree.update(experiment=draft.stack.experiment, arm=draft.stack.arm)
+    for group in SLOT_GROUPS:
+        tree[group] = None if group == "loss" else {}
+    for slot, node in nodes.items():
+        if len(slot) == 1:
+            tree[slot[0]] = node
+        else:
+            tree[slot[0]] = {**(tree[slot[0]] or {}), slot[1]: node}
+    for layer, item in draft.kept:
+        if item.path[0] in SLOT_GROUPS and slot_of(draft.table, item.path) is None:
+            continue
+        _one_length(draft, tree, layer, item)
+        _put(tree, item)
+        draft.origins[item.path] = item.origin(item.path)
+    if isinstance(tree.get("start"), dict):
+        tree["start"] = {**copy.deepcopy(START_DEFAULTS), **tree["start"]}
+    return tree
+
+
+def _put(tree: dict[str, Any], item: Item) -> None:
+    node = tree
+    for key in item.path[:-1]:
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
+    node[item.path[-1]] = copy.deepcopy(item.value)
+
+
+def _one_length(draft: Draft, tree: dict[str, Any], layer: Layer, item: Item) -> None:
+    """`train.epochs` takes the place of a `train.steps` from further down, and the other way round."""
+    lengths: dict[Path, str] = {("train", "epochs"): "steps", ("train", "steps"): "epochs"}
+    other = lengths.get(item.path)
+    if other is None or item.value is None or tree["train"].get(other) is None:
+        return
+    if any(kept.path == ("train", other) and kept.value is not None for below, kept in draft.kept if below is layer):
+        return
+    draft.notes.append(f"{layer.name}: train.{item.path[1]}={item.value} takes the place of train.{other}={tree['train'][other]}")
+    tree["train"][other] = None

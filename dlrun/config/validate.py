@@ -1,0 +1,168 @@
+"""The last look at a config: interpolations, types, ranges, choices, missing and unknown keys at any depth, and what must fit together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from dlrun.config.kinds import Kind, MisfitError, show_value
+from dlrun.config.layers import Path, dotted
+from dlrun.config.library import Library, Part
+from dlrun.config.messages import hint, listing, nearest
+from dlrun.config.places import part_names, printable
+from dlrun.config.resolve import Resolver
+from dlrun.config.sections import COMMAND_LINE_ONLY, Section
+from dlrun.config.slots import Table
+
+CANONICAL = ("seed", "device", "experiment", "arm", "dataset", "augment", "task", "model", "loss", "metric", "optimizer", "schedule")
+"""Keys that stand first in a saved config, in this order."""
+
+
+class Validator:
+    """Checks a tree against its schema; `resolved` and `saved` come out, `errors` fill up."""
+
+    def __init__(self, tree: dict[str, Any], origins: dict[Path, str], parts: dict[Path, Part], library: Library) -> None:
+        self.tree, self.origins, self.parts, self.library = tree, origins, parts, library
+        self.resolver = Resolver(tree)
+        self.errors: list[str] = []
+
+    def where(self, path: Path) -> str:
+        """Where the value at `path` was written, ready to start a message."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.origins:
+                inner = dotted(path[end:])
+                return self.origins[path[:end]] + (f": {inner}" if inner else "")
+        for slot, part in self.parts.items():
+            if path[: len(slot)] == slot:
+                return f"{part.where('.'.join(path[len(slot) : len(slot) + 1]))}: {dotted(path)}"
+        return f"{self.library.root().where(path)}: {dotted(path)}"
+
+    def error(self, path: Path, message: str) -> None:
+        """Note an error at `path`."""
+        self.errors.append(f"{self.where(path)}: {message}")
+
+    def run(self, schema: Section) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(resolved, saved): both converted; what the environment gave is left as it was written in `saved`."""
+        resolved = self.resolver.resolve()
+        failed = set()
+        for path, message in self.resolver.errors:
+            self.error(path, message)
+            failed.add(path)
+        saved = copy.deepcopy(resolved)
+        self._section(schema, resolved, saved, self.tree, (), failed)
+        return resolved, saved
+
+    def _section(self, node: Section, resolved: Any, saved: Any, raw: Any, path: Path, failed: set[Path]) -> None:
+        for key in [key for key in resolved if key not in node.children]:
+            known = [name for name in node.children if name not in ("name", "slots")]
+            match = hint(nearest(key, known), "".join(f"{part}." for part in path))
+            self.error((*path, key), f"unknown key; {node.label} has {listing(known) or 'no keys'}{match}")
+        for key, child in node.children.items():
+            here = (*path, key)
+            if key not in resolved:
+                if child is not None and key not in node.optional:
+                    self.error(here, f"missing: {node.label} needs {printable(key)}")
+                continue
+            raw_value = raw.get(key) if isinstance(raw, dict) else None
+            if isinstance(child, Section):
+                self._inner(child, resolved, saved, raw_value, here, failed)
+            elif child is not None and not any(path_[: len(here)] == here for path_ in failed):
+                self._option(child, resolved, saved, raw_value, here)
+
+    def _inner(self, child: Section, resolved: Any, saved: Any, raw: Any, path: Path, failed: set[Path]) -> None:
+        value = resolved[path[-1]]
+        if isinstance(value, dict):
+            self._section(child, value, saved[path[-1]], raw, path, failed)
+        elif path not in failed and not (value is None and child.nullable):
+            self.error(path, f"expected a mapping, found {self._shown(value, raw, path)}")
+
+    def _option(self, kind: Kind, resolved: Any, saved: Any, raw: Any, path: Path) -> None:
+        key = path[-1]
+        tainted = any(t[: len(path)] == path for t in self.resolver.tainted) or self._leads_to_environment(raw)
+        value = resolved[key]
+        if isinstance(value, str) and value == "???":
+            self.error(path, f"missing: give it, {dotted(path)}=... ({kind.says})")
+            return
+        try:
+            resolved[key] = kind.convert(value)
+        except MisfitError as misfit:
+            found = "what the environment gives, which is text" if tainted and isinstance(misfit.value, str) else show_value(misfit.value)
+            found = f"{show_value(raw)}, {found}" if tainted else found
+            place = f"{misfit.where}: " if misfit.where else ""
+            self.error(path, f"{printable(place)}expected {misfit.expected}, found {found}{self._advice(kind, misfit.value, tainted)}")
+        saved[key] = copy.deepcopy(raw) if tainted else copy.deepcopy(resolved[key])
+
+    def _leads_to_environment(self, raw: Any) -> bool:
+        return isinstance(raw, str) and "${oc.env" in raw
+
+    def _shown(self, value: Any, raw: Any, path: Path) -> str:
+        return show_value(raw if path in self.resolver.tainted else value)
+
+    @staticmethod
+    def _advice(kind: Kind, value: Any, tainted: bool) -> str:
+        """What to do about a value that does not fit."""
+        if tainted:
+            return ""
+        if isinstance(value, str) and kind.choices:
+            return hint(nearest(value, [choice for choice in kind.choices if isinstance(choice, str)]))
+        if "text" in kind.says and isinstance(value, (int, float)):
+            return "; put it in quotes if it is meant as text"
+        return ""
+
+
+def finish(validator: Validator, schema: Section, table: Table, errors: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Resolve and validate the validator's tree; adds to `errors` and gives (resolved, saved)."""
+    resolved, saved = validator.run(schema)
+    if not validator.errors:
+        for path, message in cross_checks(resolved, table):
+            validator.error(path, message)
+    errors += validator.errors
+    for key in COMMAND_LINE_ONLY:
+        saved.pop(key, None)
+    return _ordered(resolved), _ordered(saved)
+
+
+def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: tree[key] for key in (*CANONICAL, *(k for k in tree if k not in CANONICAL)) if key in tree}
+
+
+def cross_checks(config: dict[str, Any], table: Table) -> Iterator[tuple[Path, str]]:
+    """What must fit together across keys: (path, message)."""
+    train = config["train"]
+    steps, epochs = train["steps"], train["epochs"]
+    if steps is None and epochs is None:
+        yield ("train", "steps"), "missing: say how long to train, train.steps=N or train.epochs=E"
+    if steps is not None and epochs is not None:
+        yield ("train", "epochs"), f"train.steps={steps} and train.epochs={epochs} both say how long to train: keep one"
+    size, parts = train["batch_size"], train["accumulate"]
+    if isinstance(size, int) and size % parts:
+        yield ("train", "accumulate"), f"train.batch_size={size} does not divide into {parts} micro-batches of equal size"
+    if len(set(train["eval_splits"])) < len(train["eval_splits"]):
+        yield ("train", "eval_splits"), "a split stands here twice: keep one"
+    if isinstance(config["seeds"], list) and (not config["seeds"] or len(set(config["seeds"])) < len(config["seeds"])):
+        yield ("seeds",), "expected a count, or different seeds in a list"
+    yield from _device(config["device"])
+    for name in config["probes"]:
+        if name not in part_names("probe"):
+            yield ("probes",), f"no probe {printable(repr(name), 60)}; there are {listing(part_names('probe')) or 'none'}"
+    yield from _slots(config, table)
+
+
+def _device(device: str) -> Iterator[tuple[Path, str]]:
+    kind, colon, index = device.partition(":")
+    known = ("auto", "cpu", "cuda", "mps")
+    if kind not in known or (colon and (kind != "cuda" or not (index.isascii() and index.isdigit()))):
+        yield ("device",), f"expected auto, cpu, mps, cuda or cuda:N, found {show_value(device)}{hint(nearest(kind, known))}"
+
+
+def _slots(config: dict[str, Any], table: Table) -> Iterator[tuple[Path, str]]:
+    optimizers = table.slots("optimizer")
+    for slot in table.slots("schedule"):
+        if slot not in optimizers:
+            have = f"there are optimizers {', '.join(optimizers)}" if optimizers else "there is one optimizer: say schedule=NAME"
+            yield ("schedule", slot), f"a schedule for no optimizer; {have}"
+    for group, slots in table.fixed.items():
+        for slot in slots or ():
+            if (group, slot) not in table.choices:
+                yield (group,), f"missing: task {table.task} needs {group}.{slot}"

@@ -54,6 +54,11 @@ def describe(x: Any, name: str = "") -> list[Facts]:
     return rows_of(_nested(x, 0), name)
 
 
+def describe_lines(x: Any, name: str = "") -> list[str]:
+    """The table that `inspect_data` prints, as plain lines."""
+    return ["".join(text for text, _ in line) for line in terminal.table_lines(*table(describe(x, name)))]
+
+
 def table(rows: list[Facts]) -> tuple[list[str], list[list[Any]]]:
     """The rows of `describe` as columns and cells, for `Console.table`; columns in which nothing stands are left out."""
     full = [
@@ -169,7 +174,9 @@ def _statistics(x: Tensor) -> Facts:
     if not x.is_complex():
         facts |= _range(flat, missing > 0)
     mean = sum(_plain(_wide(chunk, missing > 0).sum()) for chunk in flat.split(CHUNK)) / count
-    square = sum(_plain((_wide(chunk, missing > 0) - mean).abs().square().sum()) for chunk in flat.split(CHUNK)) if _finite(mean) else math.nan
+    if not _finite(mean):
+        return {**facts, "mean": mean, "var": math.nan}
+    square = sum(_plain((_wide(chunk, missing > 0) - mean).abs().square().sum()) for chunk in flat.split(CHUNK))
     return {**facts, "mean": mean, "var": square / count}
 
 

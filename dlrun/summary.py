@@ -30,22 +30,25 @@ class Node:
 
     def same_as(self, other: Node) -> bool:
         """Whether both look alike but for the name."""
-        mine, its = (self.kind, self.output, self.own, self.total, self.frozen), (other.kind, other.output, other.own, other.total, other.frozen)
-        alike = len(self.children) == len(other.children)
-        return mine == its and alike and all(a.name == b.name and a.same_as(b) for a, b in zip(self.children, other.children))
+        alike = all(getattr(self, fact) == getattr(other, fact) for fact in ("kind", "output", "own", "total", "frozen"))
+        pairs = list(zip(self.children, other.children))
+        return alike and len(self.children) == len(other.children) and all(a.name == b.name and a.same_as(b) for a, b in pairs)
 
 
 def summary_lines(name: str, module: nn.Module, example_inputs: Any) -> list[str]:
     """The summary of `module` as lines of text, at most `MOST_LINES`.
 
-    `example_inputs` is a tuple of positional inputs, or the one input; one forward pass runs on them in eval mode, without gradients, and
-    the module's modes are restored. Equal neighbours are folded, and if that is not enough, the deepest levels; both are said.
+    `example_inputs` is a tuple of positional inputs, or the one input, or None (then no shapes are shown); one forward pass runs on them in
+    eval mode, without gradients, and the module's modes are restored. Equal neighbours are folded, and if that is not enough, the deepest
+    levels; both are said.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    shapes, problem = _output_shapes(module, inputs)
+    shapes, problem = _output_shapes(module, inputs) if example_inputs is not None else ({}, "")
     tree = _tree(name, module, shapes, set())
     rows, folded = _rows(tree, MOST_LINES - 4)
-    lines = ["".join(text for text, _ in line) for line in terminal.table_lines(COLUMNS, rows)]
+    kept = [i for i in range(len(COLUMNS)) if i != 2 or shapes]
+    table = terminal.table_lines([COLUMNS[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    lines = ["".join(text for text, _ in line) for line in table]
     size = sum(tensor.numel() * tensor.element_size() for tensor in {id(p): p for p in module.parameters()}.values())
     space = f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
     total = f"{terminal.number(tree.total)} parameters ({_state(tree) or 'none'}, {space})"

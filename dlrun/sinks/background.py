@@ -2,8 +2,9 @@
 
 The training process starts it (before torch is imported, so that `import wandb` overlaps with it), never waits for it while it trains and
 asks once at the end what became of the copy. The feeder may be slow, hang, crash or be killed: nothing here raises, and no step waits.
-Protocol: the job as one JSON line on the feeder's stdin; a second line, or the end of the file, says that the run is over. On stdout the
-feeder answers with {"ending": true} at once and {"lines": [...]} when the copy is complete.
+Protocol, lines on the feeder's stdin: the kinds of copy as JSON, so that it can import what they need; the run's directory as JSON; then
+anything, or the end of the file, says that the run is over. On stdout it answers {"ending": ...} at once and {"lines": [...]} when all is
+copied.
 """
 
 from __future__ import annotations
@@ -22,31 +23,34 @@ from typing import Any
 
 BOOT = "import sys; sys.path.append(sys.argv[1]); from dlrun.sinks.feeder import main; main()"
 """Not `-m`: with `-P` the folder dlrun is called from, which may hold a `wandb.py` or a `wandb/`, is not imported from."""
-PASSED = (
-    "PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TMP TEMP NETRC VIRTUAL_ENV LD_LIBRARY_PATH DYLD_LIBRARY_PATH "
-    "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE "
-    "PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX"
-).split()
+PASSED = frozenset(
+    """PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TMP TEMP NETRC VIRTUAL_ENV LD_LIBRARY_PATH DYLD_LIBRARY_PATH
+    HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+    PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX""".split()  # noqa: SIM905
+)
 """Environment variables the feeder gets, beside WANDB_*, LC_* and XDG_*: what W&B needs, and no other secret."""
 MODES = {"dryrun": "offline", "run": "online", "shared": "online"}
 """W&B's other words for its modes."""
 
 
-def start(run_dir: Path, config_path: Path, wandb: Mapping[str, Any] | None, tensorboard: bool, run_name: str) -> Background:
-    """Start the feeder of `run_dir`, which may not exist yet: nothing is written before `config_path` (the saved config) is there.
+def start(
+    run_dir: Path | None, config_path: Path | None, wandb: Mapping[str, Any] | None, tensorboard: bool, run_name: str = ""
+) -> Background:
+    """Start the feeder. Where the run's directory is not known yet, `attach` names it later: until then it imports and writes nothing.
 
-    `wandb` is the config's `log.wandb` (None: no W&B). WANDB_MODE and WANDB_DISABLED win over its mode. Costs a few milliseconds.
+    `wandb` is the config's `log.wandb` (None: no W&B). WANDB_MODE and WANDB_DISABLED win over its mode. Costs a millisecond.
     """
     options = dict(wandb) if wandb else None
     notes = []
     if options is not None and (mode := wanted_mode(options, os.environ)) != options["mode"]:
-        if options["mode"] != "disabled":
-            notes.append(f"W&B: mode {mode} from the environment (log.wandb.mode={options['mode']})")
+        notes.append(f"W&B: mode {mode} from the environment (log.wandb.mode={options['mode']})")
         options["mode"] = mode
     if options is not None and options["mode"] == "disabled":
         options = None
-    job = {"run_dir": str(run_dir.absolute()), "config": str(config_path.absolute()), "wandb": options, "tensorboard": tensorboard}
-    return Background({**job, "name": run_name, "parent": os.getpid()} if options or tensorboard else None, notes)
+    background = Background({"wandb": options, "tensorboard": tensorboard, "parent": os.getpid()}, notes)
+    if run_dir is not None:
+        background.attach(run_dir, config_path=config_path, run_name=run_name)
+    return background
 
 
 def wanted_mode(options: Mapping[str, Any], environ: Mapping[str, str]) -> str:
@@ -68,12 +72,12 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Background:
-    """A running feeder, or none (`job` None, or it could not be started)."""
+    """A running feeder, or none: nothing is to be copied, or it could not be started."""
 
-    def __init__(self, job: Mapping[str, Any] | None, notes: list[str]) -> None:
+    def __init__(self, job: Mapping[str, Any], notes: list[str]) -> None:
         self._notes, self._job = notes, job
         self._process: subprocess.Popen[bytes] | None = None
-        if job is None:
+        if not (job["wandb"] or job["tensorboard"]):
             return
         try:
             self._process = subprocess.Popen(
@@ -85,14 +89,22 @@ class Background:
                 start_new_session=True,  # Ctrl-C in the terminal is meant for the training
                 bufsize=0,
             )
-            self._send(json.dumps(job))
         except (OSError, ValueError) as error:
-            self._notes.append(f"{self._what}: no copy, the process that writes it could not be started ({error}); metrics.jsonl has it all")
+            self._notes.append(f"{self._what}: no copy, its process could not be started ({error}); metrics.jsonl has it all")
+        self._send(job)
+
+    def attach(self, run_dir: Path, step: int = 0, *, config_path: Path | None = None, run_name: str = "") -> None:
+        """Name the run's directory, which may not exist yet: nothing is written before the saved config stands in it.
+
+        `step` is the checkpoint a resumed run goes on from; `run_name` is the run's directory with its parent unless given.
+        """
+        config = config_path or run_dir / "config.yaml"
+        name = run_name or "/".join(run_dir.absolute().parts[-2:])
+        self._send({"run_dir": str(run_dir.absolute()), "config": str(config.absolute()), "name": name, "step": step})
 
     @property
     def _what(self) -> str:
-        job = self._job or {}
-        return " and ".join(name for name, wanted in (("W&B", job.get("wandb")), ("TensorBoard", job.get("tensorboard"))) if wanted)
+        return " and ".join(name for name, key in (("W&B", "wandb"), ("TensorBoard", "tensorboard")) if self._job[key])
 
     @property
     def pid(self) -> int | None:
@@ -100,7 +112,7 @@ class Background:
         return self._process.pid if self._process else None
 
     def finish(self, timeout: float) -> list[str]:
-        """Say that the run is over and wait at most `timeout` seconds for the copy; returns lines to print. Never raises, may be repeated."""
+        """Say that the run is over and wait at most `timeout` seconds for the copy; returns lines to print. Never raises."""
         try:
             lines = self._finish(time.monotonic() + timeout)
         except Exception as error:  # whatever goes wrong with a copy, the run and its exit code stand
@@ -108,16 +120,16 @@ class Background:
         notes, self._notes = self._notes, []
         return notes + lines
 
-    def _send(self, line: str) -> None:
+    def _send(self, line: Mapping[str, Any]) -> None:
         if self._process and self._process.stdin:
-            self._process.stdin.write((line + "\n").encode())
+            with contextlib.suppress(OSError):  # it may be dead already: `finish` says so
+                self._process.stdin.write((json.dumps(line) + "\n").encode())
 
     def _finish(self, deadline: float) -> list[str]:
         process, self._process = self._process, None
         if process is None or process.stdin is None or process.stdout is None:
             return []
         with contextlib.suppress(OSError):  # it may be dead already: that is seen below
-            process.stdin.write(b"end\n")
             process.stdin.close()
         answers, ended = _answers(process.stdout.fileno(), deadline)
         process.stdout.close()
@@ -125,9 +137,10 @@ class Background:
         if lines or ended:
             code = _reap(process, max(deadline, time.monotonic() + 0.2))
             return lines or [f"{self._what}: copy incomplete, its process ended early ({_how(code)}); metrics.jsonl has it all"]
-        if any("ending" in answer for answer in answers):  # alive: it goes on for a bounded time of its own
+        doing = next((answer["ending"] for answer in answers if "ending" in answer), None)
+        if doing is not None:  # alive: it goes on for a bounded time of its own
             process.returncode = 0  # nobody waits for it any more, and Popen need not warn of that
-            return [f"{self._what}: copy not complete yet; process {process.pid} goes on with it and stops by itself"]
+            return [f"{self._what}: copy not complete yet ({doing}); process {process.pid} goes on with it and stops by itself"]
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         _reap(process, time.monotonic() + 1)

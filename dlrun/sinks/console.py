@@ -20,6 +20,9 @@ PLAIN_SECONDS = 10.0
 EVALUATION_SECONDS = 1.0
 """On a terminal: at most one evaluation line a second above the bar; the bar shows each."""
 BAR_COLUMNS, LEAST_BAR = 24, 10
+MOST_METRICS = 4
+ASIDE = ("lr", "grad_norm", "clipped")
+"""Measures of the training itself: not what a bar is looked at for."""
 
 
 class Console:
@@ -86,8 +89,8 @@ class Console:
     def result(self, summary: Mapping[str, Any]) -> None:
         """Print the line a run ends with.
 
-        `summary` is the run's summary.json, with `steps`, `majority_class` (accuracy of always naming the largest class), `worst_class`
-        ({"name", "recall"}) and `run_dir` where they are known.
+        `summary` is the run's summary.json, with `run_dir`; `baselines` in it hold `<split>/majority_accuracy` (of always naming the
+        commonest class), which stands beside the accuracy like the worst class's recall.
         """
         self._clear()
         self._print(_result_segments(summary))
@@ -152,7 +155,7 @@ class Console:
             self._log.flush()
         except (OSError, ValueError) as error:
             self._log = None
-            self._print([(f"log.txt: no longer written ({clean(error)}); training goes on", "warn")])
+            self._print([(f"log.txt: no longer written ({clean(error)}); training goes on", "warning")])
 
 
 def _joined(metrics: Mapping[str, Any], digits: int = 4) -> list[Segment]:
@@ -165,7 +168,7 @@ def _joined(metrics: Mapping[str, Any], digits: int = 4) -> list[Segment]:
 
 
 def _value_style(text: str) -> str:
-    return "bad" if text.lstrip("-") in ("nan", "inf") else "accent"
+    return "error" if text.lstrip("-") in ("nan", "inf") else "accent"
 
 
 def _counted(status: Mapping[str, Any]) -> str:
@@ -183,7 +186,7 @@ def _tail(status: Mapping[str, Any]) -> list[str]:
 
 
 def _progress_texts(status: Mapping[str, Any]) -> list[str]:
-    return [f"step {_counted(status)}", *terminal.metric_text(status.get("metrics", {})), *_tail(status)]
+    return [f"step {_counted(status)}", *terminal.metric_text(dict(_by_weight(status.get("metrics", {})))), *_tail(status)]
 
 
 def bar_segments(status: Mapping[str, Any], room: int) -> list[Segment]:
@@ -209,9 +212,15 @@ def _plans(metrics: int, tail: int, bar: bool) -> Iterator[tuple[int, int, int]]
 
 
 def _by_weight(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The loss, then what is measured on val, then the rest: who has little room still sees the two that matter."""
-    rank = {"train/loss": 0, "val/accuracy": 1}
-    return sorted(metrics.items(), key=lambda item: rank.get(item[0], 3 if item[0].endswith("/loss") else 2))
+    """The loss, what is measured on val, then on train: who has little room still sees the two that matter. At most `MOST_METRICS`."""
+
+    def weight(name: str) -> int:
+        split, _, what = name.partition("/")
+        if split == "train":
+            return 0 if what == "loss" else 5 if what in ASIDE or what.startswith("lr_") else 2
+        return (3 if what == "loss" else 1) if split == "val" else 4
+
+    return sorted(metrics.items(), key=lambda item: weight(item[0]))[:MOST_METRICS]
 
 
 def _fields(metrics: Sequence[tuple[str, Any]]) -> list[Segment]:
@@ -232,19 +241,16 @@ def _bar_of(status: Mapping[str, Any], columns: int) -> list[Segment]:
 
 
 def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
-    metrics = dict(summary.get("metrics", {}))
+    metrics, baselines = dict(summary.get("metrics") or {}), summary.get("baselines") or {}
     status = str(summary.get("status", "finished"))
     segments: list[Segment] = []
     if status != "finished":
         reason = f" ({clean(summary['reason'])})" if summary.get("reason") else ""
-        segments = [(f"{clean(status)} at step {summary.get('step')}{reason}", "warn"), (" · ", "dim")]
-    shown = False
-    for split in ("test", "val", "train"):
-        chosen = _chosen(metrics, split)
-        if not chosen or (split == "train" and shown):
-            continue
-        segments += [*_joined(chosen), *([] if shown else _context(summary)), (" · ", "dim")]
-        shown = True
+        segments = [(f"{clean(status)} at step {summary.get('step')}{reason}", "warning"), (" · ", "dim")]
+    splits = [split for split in ("test", "test_ema", "val", "val_ema") if _chosen(metrics, split)] or ["train"]
+    for split in splits:
+        if chosen := _chosen(metrics, split):
+            segments += [*_joined(chosen), *(_context(split, metrics, baselines) if split == splits[0] else []), (" · ", "dim")]
     segments.append((_took(summary), ""))
     if summary.get("run_dir"):
         segments += [(" · ", "dim"), (clean(summary["run_dir"]), "bold")]
@@ -253,17 +259,18 @@ def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
 
 def _chosen(metrics: Mapping[str, Any], split: str) -> dict[str, Any]:
     """The split's first metric that is no loss, else its loss, in the order they were measured."""
-    mine = {name: value for name, value in metrics.items() if name.startswith(f"{split}/")}
+    mine = {name: value for name, value in metrics.items() if name.startswith(f"{split}/") and name.partition("/")[2] not in ASIDE}
     first = next((name for name in mine if not name.endswith("/loss")), next(iter(mine), None))
     return {} if first is None else {first: mine[first]}
 
 
-def _context(summary: Mapping[str, Any]) -> list[Segment]:
+def _context(split: str, metrics: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[Segment]:
+    """What an accuracy means only beside: that of naming the commonest class, and the recall of the class that fares worst."""
     texts = []
-    if summary.get("majority_class") is not None:
-        texts.append(f"majority class {number(summary['majority_class'])}")
-    if worst := summary.get("worst_class"):
-        texts.append(f"worst class {clean(worst['name'])}: recall {number(worst['recall'], 3)}")
+    if (majority := baselines.get(f"{split.removesuffix('_ema')}/majority_accuracy")) is not None:
+        texts.append(f"majority class {number(majority)}")
+    if (worst := metrics.get(f"{split}/worst_recall")) is not None:
+        texts.append(f"worst class's recall {number(worst, 3)}")
     return [(f" ({', '.join(texts)})", "dim")] if texts else []
 
 

@@ -34,11 +34,11 @@ class Copy(Protocol):
     name: str
     folder: str
 
-    def __init__(self, job: Mapping[str, Any]) -> None:
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
         """Import what is slow to import; write nothing yet."""
 
-    def open(self) -> int:
-        """Get ready once the config is there; returns the last step the copy already holds (-1: none)."""
+    def open(self, job: Row) -> int:
+        """Get ready in the run's directory, whose config is there; returns the last step the copy already holds (-1: none)."""
 
     def add(self, rows: list[Row]) -> None:
         """Copy rows, steps increasing."""
@@ -80,23 +80,26 @@ def parsed(line: bytes) -> Row | None:
     return {name: float(value) if value in ("nan", "inf", "-inf") else value for name, value in row.items()}
 
 
-def feed(copy: Copy, job: Mapping[str, Any], ended: threading.Event) -> str:
-    """Copy the run of `job` until it has ended; returns one line to print."""
-    while not Path(job["config"]).exists():
-        if ended.wait(0.05):
-            return ""
+def feed(copy: Copy, watch: Watch) -> str:
+    """Copy the run until it has ended; returns one line to print."""
+    job = watch.job()
+    if job is None:
+        return ""
+    watch.doing[copy.name] = "starting"
     directory = Path(job["run_dir"])
     (directory / copy.folder).mkdir(exist_ok=True)
     with open(directory / copy.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the feeder of an interrupted run may still be at work when the resumed run starts
-        follow(copy, directory, ended)
+        last = copy.open(job)
+        watch.doing[copy.name] = "copying"
+        follow(copy, directory, last, watch.ended)
         events = [event for rows in Tail(directory / "events.jsonl").read() for event in rows]
         return copy.close(_summary(directory), events, sorted(directory.glob("figures/*.png")))
 
 
-def follow(copy: Copy, directory: Path, ended: threading.Event) -> None:
+def follow(copy: Copy, directory: Path, last: int, ended: threading.Event) -> None:
     """Add the rows of metrics.jsonl as they come, each step once, until the run has ended."""
-    last, tail = copy.open(), Tail(directory / "metrics.jsonl")
+    tail = Tail(directory / "metrics.jsonl")
     while True:
         over = ended.is_set()  # asked first: what was written before the end is still read
         for rows in tail.read():
@@ -116,39 +119,67 @@ def _summary(directory: Path) -> Row:
         return {}
 
 
-def guarded(kind: type[Copy], job: Mapping[str, Any], ended: threading.Event, lines: list[str]) -> None:
+def guarded(kind: type[Copy], kinds: Mapping[str, Any], watch: Watch) -> None:
     """`feed`, with whatever goes wrong as a line to print and a traceback beside the copy."""
+    watch.doing[kind.name] = "importing"
     try:
-        lines.append(feed(kind(job), job, ended))
+        watch.lines.append(feed(kind(kinds), watch))
     except BaseException as error:
         reason = str(error).strip().split("\n")[0][:300]
-        lines.append(f"{kind.name}: copy incomplete ({type(error).__name__}: {reason}); metrics.jsonl has it all")
-        with contextlib.suppress(OSError), open(Path(job["run_dir"], kind.folder, "error.log"), "a") as file:
-            traceback.print_exc(file=file)
+        watch.lines.append(f"{kind.name}: copy incomplete ({type(error).__name__}: {reason}); metrics.jsonl has it all")
+        if job := watch.job():
+            with contextlib.suppress(OSError), open(Path(job["run_dir"], kind.folder, "error.log"), "a") as file:
+                traceback.print_exc(file=file)
 
 
-def watch(ended: threading.Event, parent: int, answer: int) -> None:
-    """Wait for the end of the run (a line or end of file on stdin, or the parent's death) and see to it that this process ends, too.
+class Watch:
+    """Waits for the run's directory, then for the run's end: end of file on stdin (or anything there), or the parent's death.
 
-    The watchdog is faulthandler's: it needs no interpreter lock, so that even a hanging C call cannot keep the process alive.
+    From the end on a watchdog limits this process's life. It is faulthandler's: it needs no interpreter lock, so that even a hanging C call
+    cannot keep the process alive.
     """
-    while os.getppid() == parent:
-        if select.select([0], [], [], 1.0)[0]:
-            break
-    faulthandler.dump_traceback_later(LINGER_SECONDS, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115 (until the end)
-    with contextlib.suppress(OSError):
-        os.write(answer, b'{"ending": true}\n')
-    ended.set()
+
+    def __init__(self, parent: int, answer: int) -> None:
+        self._parent, self._answer = parent, answer
+        self._known, self.ended = threading.Event(), threading.Event()
+        self._job: Row = {}
+        self.doing: dict[str, str] = {}
+        self.lines: list[str] = []
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def job(self) -> Row | None:
+        """Where the run is, once it is known and its config is there; None if it ended before."""
+        self._known.wait()
+        while self._job and not Path(self._job["config"]).exists():
+            if self.ended.wait(0.05):
+                return None
+        return self._job or None
+
+    def answer(self, answer: Row) -> None:
+        """Write a line to the training process, if it still listens."""
+        with contextlib.suppress(OSError):
+            os.write(self._answer, (json.dumps(answer) + "\n").encode())
+
+    def _wait(self) -> None:
+        with contextlib.suppress(ValueError):  # no line: the training ended before it had a directory
+            self._job = json.loads(_line())
+        self._known.set()
+        while self._job and os.getppid() == self._parent:
+            if select.select([0], [], [], 1.0)[0]:
+                break
+        faulthandler.dump_traceback_later(LINGER_SECONDS, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115 (until the end)
+        self.answer({"ending": ", ".join(f"{name} is {what}" for name, what in self.doing.items())})
+        self.ended.set()
 
 
-def copies(job: Mapping[str, Any]) -> list[type[Copy]]:
-    """The kinds of copy that `job` asks for; W&B last, for it stays in the main thread."""
+def copies(kinds: Mapping[str, Any]) -> list[type[Copy]]:
+    """The kinds of copy that are asked for; W&B last, for it stays in the main thread."""
     chosen: list[type[Copy]] = []
-    if job["tensorboard"]:
+    if kinds["tensorboard"]:
         from dlrun.sinks.tensorboard_copy import TensorBoardCopy
 
         chosen.append(TensorBoardCopy)
-    if job["wandb"]:
+    if kinds["wandb"]:
         from dlrun.sinks.wandb_copy import WandbCopy
 
         chosen.append(WandbCopy)
@@ -156,31 +187,29 @@ def copies(job: Mapping[str, Any]) -> list[type[Copy]]:
 
 
 def main() -> None:
-    """Entry point of the process: the job is a JSON line on stdin."""
+    """Entry point of the process: what to copy, and then where the run is, are lines on stdin."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it ends when its parent does
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(10)
     answer, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)  # whatever is printed here, by us or by a child of wandb, must not get into the answers
-    job = json.loads(_first_line())
     sys.argv = ["dlrun"]
-    ended, lines = threading.Event(), list[str]()
-    threading.Thread(target=watch, args=(ended, job["parent"], answer), daemon=True).start()
-    *others, last = copies(job)
-    threads = [threading.Thread(target=guarded, args=(kind, job, ended, lines), daemon=True) for kind in others]
+    kinds = json.loads(_line())
+    watch = Watch(kinds["parent"], answer)
+    *others, last = copies(kinds)
+    threads = [threading.Thread(target=guarded, args=(kind, kinds, watch), daemon=True) for kind in others]
     for thread in threads:
         thread.start()
-    guarded(last, job, ended, lines)
+    guarded(last, kinds, watch)
     for thread in threads:
         thread.join()
-    with contextlib.suppress(OSError):
-        os.write(answer, (json.dumps({"lines": [line for line in lines if line]}) + "\n").encode())
+    watch.answer({"lines": [line for line in watch.lines if line]})
     os._exit(0)  # all is flushed; W&B's service sees that we are gone and ends, too
 
 
-def _first_line() -> bytes:
-    """One line from stdin, byte by byte: nothing of what follows may be taken from `watch`."""
+def _line() -> bytes:
+    """One line from stdin, byte by byte: what follows it is somebody else's to read."""
     text = b""
     while (sign := os.read(0, 1)) not in (b"", b"\n"):
         text += sign

@@ -20,20 +20,20 @@ class TensorBoardCopy:
 
     name, folder = "TensorBoard", "tensorboard"
 
-    def __init__(self, job: Mapping[str, Any]) -> None:
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError as error:
             raise ImportError(f"{error}; install it with: pip install 'dlrun[tensorboard]'") from None
         self._event, self._summary, self._writer_of = event_pb2.Event, summary_pb2.Summary, EventFileWriter
-        self._directory = Path(job["run_dir"])
-        self._config = Path(job["config"])
+        self._directory = self._config = Path()
         self._writer: Any = None
         self._step = -1
 
-    def open(self) -> int:
+    def open(self, job: Row) -> int:
         """Start a further event file; returns the last step that earlier ones hold (-1: none)."""
+        self._directory, self._config = Path(job["run_dir"]), Path(job["config"])
         folder = self._directory / self.folder
         self._step = max((self._event.FromString(data).step for path in folder.glob("events.*") for data in records(path)), default=-1)
         self._writer = self._writer_of(str(folder), flush_secs=10)

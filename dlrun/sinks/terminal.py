@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-STYLES = {"": "", "bold": "1", "dim": "2", "good": "32", "warn": "33", "bad": "31", "accent": "36", "title": "1;36"}
+STYLES = {"": "", "bold": "1", "dim": "2", "good": "32", "warning": "33", "error": "31", "accent": "36", "title": "1;36"}
 """Style name -> parameters of the escape sequence (ECMA-48 SGR)."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that are shown as escapes: control, format (bidirectional, zero width), surrogates, line separators."""

@@ -1,7 +1,7 @@
 """The copy for Weights & Biases: an offline run inside the run's directory, or a live one where `log.wandb.mode=online`.
 
 What cannot go online (no key, no network) is recorded offline and can be uploaded with `wandb sync`. A resumed run goes on under the same
-id in a further offline file, after the last step that the earlier files hold. Source: W&B's Python reference, `wandb.init`, `wandb.Settings`.
+id in a further offline file, after the last step that the earlier files hold. Source: W&B's Python reference, `init` and `Settings`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -31,21 +32,25 @@ class WandbCopy:
 
     name, folder = "W&B", "wandb"
 
-    def __init__(self, job: Mapping[str, Any]) -> None:
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
         import wandb
 
         self._wandb: Any = wandb
-        self._directory = Path(job["run_dir"])
-        self._job, self._options = job, dict(job["wandb"])
+        self._options = dict(kinds["wandb"])
+        self._job: Row = {}
+        self._directory = Path()
         self._note = ""
         self._run: Any = None
         self._state: Row = {}
 
-    def open(self) -> int:
+    def open(self, job: Row) -> int:
         """Start the W&B run; returns the last step that earlier offline files of it hold (-1: none)."""
+        self._job, self._directory = job, Path(job["run_dir"])
         self._state = _read(self._directory / "wandb.json")
         last = self._last_step()
         self._state.setdefault("id", os.environ.get("WANDB_RUN_ID") or "".join(secrets.choice(ALPHABET) for _ in range(8)))
+        if job["step"]:
+            self._state["resumed_at"] = [*self._state.get("resumed_at", []), job["step"]]
         self._run = self._begin()
         folder = os.path.relpath(Path(self._run.settings.sync_dir), self._directory)
         self._state["folders"] = [*self._state.get("folders", []), folder]
@@ -70,10 +75,11 @@ class WandbCopy:
         online, url = self._options["mode"] == "online", self._run.url
         self._run.finish(exit_code=0 if summary.get("status") in ("finished", "stopped", "interrupted") else 1)
         self._save(step, complete=True)
-        folder = self._directory / self._state["folders"][-1]
         if online:
             return f"W&B: {url}"
-        return f"W&B: offline run in {clean(os.path.relpath(folder))}; upload it with: wandb sync --include-offline DIR{self._note}"
+        folders = self._state["folders"]
+        files = short(self._directory / folders[-1]) if len(folders) == 1 else f"{short(self._directory)}/wandb/offline-run-*"
+        return f"W&B: offline run{'s' if len(folders) > 1 else ''} in {files}; upload with: wandb sync {files}{self._note}"
 
     def _begin(self) -> Any:
         """Start online where asked for and possible, else offline."""
@@ -96,6 +102,7 @@ class WandbCopy:
             disable_git=True,
             x_disable_stats=True,
             x_save_requirements=False,
+            symlink=False,
             program="dlrun",
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
@@ -152,6 +159,12 @@ def saved_config(path: Path) -> Row:
     """The saved config as plain JSON values: secrets in it are unresolved, and stay so."""
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     return dict(json.loads(json.dumps(config, default=str)))
+
+
+def short(path: Path) -> str:
+    """`path` from the current folder where it lies below it, as a shell takes it."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
 def last_in(folder: Path) -> int:

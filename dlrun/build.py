@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +26,13 @@ from dlrun.noise import seed_generators
 from dlrun.precision import Precision
 from dlrun.registry import wire, wiring
 from dlrun.schedule import Scheduler
-from dlrun.start import begin_from
+from dlrun.start import begin_from, freeze
 from dlrun.task import Task
 from dlrun.types import DataSpec, Metric, Networks, Splits
 
 Named = list[tuple[str, nn.Parameter]]
+METRIC_FACTS = {"best": None, "whole": False, "batches": True}
+"""What a metric may say of itself, and what holds where it does not."""
 
 
 @dataclass
@@ -136,7 +140,7 @@ def build_metrics(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) ->
     metrics = {}
     for slot, part in parts.items():
         found = registry.get("metric", part["name"])
-        metrics[slot] = Metric(slot, bound("metric", part), getattr(found, "best", None), getattr(found, "whole", False))
+        metrics[slot] = Metric(slot, bound("metric", part), *(getattr(found, fact, value) for fact, value in METRIC_FACTS.items()))
     return metrics
 
 
@@ -229,10 +233,9 @@ def choose_device(name: str) -> torch.device:
 
 def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Data:
     """The dataset, split, described and ready to stream."""
-    from dlrun.data import cache_root
-
     node = config["dataset"]
-    splits = make("dataset", node, {"root": str(cache_root()), "seed": node.get("seed", 0)})
+    cache = os.environ.get("DLRUN_CACHE") or str(Path.home() / ".cache" / "dlrun")
+    splits = make("dataset", node, {"root": cache, "seed": node.get("seed", 0)})
     if not isinstance(splits, Splits):
         raise UsageError(f"dataset {node['name']} returned a {type(splits).__name__}, expected dlrun.Splits(train, val, test)")
     train = config["train"]
@@ -264,7 +267,7 @@ def build_task(config: Mapping[str, Any], data: Data) -> Task:
     return task  # type: ignore[no-any-return]
 
 
-def build(config: Config, *, with_optimizers: bool = True) -> Run:
+def build(config: Config, *, with_optimizers: bool = True, load_start: bool = True) -> Run:
     """Build every part of a run; UsageError or MissingError where one cannot be."""
     tree = config.resolved
     seed, train = int(tree["seed"]), tree["train"]
@@ -276,7 +279,7 @@ def build(config: Config, *, with_optimizers: bool = True) -> Run:
     if isinstance(task.criterion, nn.Module) and any(True for _ in task.criterion.parameters()):
         modules["loss"] = task.criterion
     if tree.get("start"):
-        notes += begin_from(tree["start"], modules)
+        notes += begin_from(tree["start"], modules) if load_start else freeze(tree["start"].get("freeze") or [], modules)
     for module in modules.values():
         module.to(device)
     steps = int(train["steps"] if train["steps"] is not None else data.steps_in(train["epochs"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,6 +105,20 @@ def _sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "sha256": hashlib.sha256(body.encode()).hexdigest()}
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; what the disk refuses is an OSError, as everywhere else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
 def step_directory(run: Path, step: int) -> Path:
     """Where the checkpoint of `step` lies."""
     return run / "checkpoints" / f"step-{step:08d}"
@@ -111,16 +126,14 @@ def step_directory(run: Path, step: int) -> Path:
 
 def save(run: Path, step: int, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> Path:
     """Write a checkpoint; a reader sees none of it or all of it. `tensors` maps file names (without ending) to named tensors."""
-    from safetensors.torch import save_file
-
     target = step_directory(run, step)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    part.mkdir()  # not its parents: a run directory that vanished must not come back without its other files
     names: dict[str, list[str]] = {}
     for stem, named in tensors.items():
         if named:
-            save_file(_separate(named), part / f"{stem}.safetensors")
+            write_tensors(_separate(named), part / f"{stem}.safetensors")
             names[f"{stem}.safetensors"] = sorted(named)
     (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
     names["state.json"] = sorted(state)

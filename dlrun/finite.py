@@ -6,6 +6,7 @@ steps and before every checkpoint; the step they name is exact either way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -45,7 +46,7 @@ class Watch:
     def see(self, step: int, value: Tensor, what: str) -> None:
         """Note `value` (a scalar: loss or gradient norm) of `step`."""
         if self._at_once:
-            if not value.isfinite():
+            if not math.isfinite(value.item()):
                 raise NonFinite(step, what)
             return
         if self._first is None:

@@ -125,22 +125,23 @@ class RunDir:
         self.events.write((json.dumps(jsonable(line), allow_nan=False) + "\n").encode())
         self.events.flush()
 
-    def lengths(self) -> dict[str, int]:
-        """Bytes of the two logs, made durable: what a checkpoint may count on and where a resume cuts back to."""
+    def metrics_length(self) -> int:
+        """Bytes of metrics.jsonl, made durable: what a checkpoint may count on and where a resume cuts back to."""
         for file in (self.metrics, self.events):
             file.flush()
             os.fsync(file.fileno())
-        return {"metrics.jsonl": self.metrics.tell(), "events.jsonl": self.events.tell()}
+        return self.metrics.tell()
 
-    def cut_back(self, lengths: Mapping[str, int]) -> None:
-        """Drop what was logged after the checkpoint that `lengths` comes from: those steps run again."""
-        for name, file in (("metrics.jsonl", self.metrics), ("events.jsonl", self.events)):
-            have = os.path.getsize(self.path / name)
-            if have < lengths[name]:
-                raise MissingError(f"{self.path / name} has {have} bytes, its checkpoint knows of {lengths[name]}: the file was cut or replaced")
-            if name == "metrics.jsonl" or have == lengths[name]:
-                os.ftruncate(file.fileno(), lengths[name])
-            file.seek(0, os.SEEK_END)
+    def cut_back(self, length: int) -> None:
+        """Drop the metrics logged after the checkpoint that `length` comes from (those steps run again) and half-written event lines."""
+        have = os.path.getsize(self.path / "metrics.jsonl")
+        if have < length:
+            raise MissingError(f"{self.path / 'metrics.jsonl'} has {have} bytes, its checkpoint knows of {length}: the file was cut or replaced")
+        os.ftruncate(self.metrics.fileno(), length)
+        self.metrics.seek(0, os.SEEK_END)
+        text = (self.path / "events.jsonl").read_bytes()
+        os.ftruncate(self.events.fileno(), text.rfind(b"\n") + 1)
+        self.events.seek(0, os.SEEK_END)
 
 
 def command_line() -> str:

@@ -25,6 +25,7 @@ class StepLog:
         self._norm: Tensor | None = None
         self._clipped: Tensor | float = 0.0
         self._seen = 0
+        self._before: list[Any] = [0.0, 0]
 
     def begin(self, wanted: bool) -> None:
         """A new step; unless it is `wanted`, only clipping is counted."""
@@ -65,13 +66,19 @@ class StepLog:
         row: dict[str, Logged] = {**{name: mean for name, (mean, _) in self._means.items()}, **self._metrics}
         if self._seen and self._norm is not None:
             row |= {"grad_norm": self._norm, "clipped": double(self._clipped) / self._seen}
+            self._before = [self._before[0] + self._clipped, self._before[1] + self._seen]
             self._clipped, self._seen = 0.0, 0
         return row
 
-    def state_dict(self) -> dict[str, float]:
-        """The running count of clipped steps."""
-        return {"clipped": float(self._clipped), "seen": self._seen}
+    def clipped_share(self) -> float | None:
+        """Share of all objectives so far whose gradient was clipped; None where nothing clips."""
+        seen = self._before[1] + self._seen
+        return float(self._before[0] + self._clipped) / seen if seen else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running counts of clipped steps."""
+        return {"clipped": float(self._clipped), "seen": self._seen, "before": [float(n) for n in self._before]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._clipped, self._seen = state["clipped"], state["seen"]
+        self._clipped, self._seen, self._before = state["clipped"], state["seen"], list(state["before"])

@@ -117,9 +117,9 @@ class LossTask(Task):
         yield Objective(loss, tuple(nets), self.count(batch), terms, outputs)
 
     def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
-        """The configured metrics on one batch."""
+        """The configured metrics that say something of one batch."""
         logits, rows = self.logits(outputs), len(batch)
-        return {name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items()}
+        return {name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
 
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
         """Loss, its terms and the configured metrics."""
@@ -128,7 +128,8 @@ class LossTask(Task):
         count = double(self.count(batch))
         means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
         means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
-        return {**means, **self.measure(outputs, batch)}
+        logits, rows = self.logits(outputs), len(batch)
+        return {**means, **{name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items()}}
 
 
 def _with_terms(loss: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -21,9 +21,9 @@ FIRST_PAUSE_SECONDS = 0.2
 
 
 class Telemetry:
-    """Collects rows and flushes them to the run directory and to `show`, which gets the newest row."""
+    """Collects rows and flushes them to the run directory and to `show`, which gets the rows just written."""
 
-    def __init__(self, directory: RunDir, show: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, directory: RunDir, show: Callable[[list[dict[str, Any]]], None]) -> None:
         self.directory, self._show = directory, show
         self._rows: list[dict[str, Any]] = []
         self._next = time.perf_counter() + FIRST_PAUSE_SECONDS
@@ -48,7 +48,7 @@ class Telemetry:
             self.directory.rows(rows)
             for row in rows:
                 self.newest.update({name: value for name, value in row.items() if "/" in name})
-            self._show({**self.newest, "step": rows[-1]["step"], "time": rows[-1]["time"]})
+            self._show(rows)
         ended = time.perf_counter()
         self._next = ended + PAUSE * (ended - begun)
 

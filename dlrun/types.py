@@ -164,12 +164,16 @@ class Networks(Mapping[str, Network]):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric ready for use: `function(out, y)` with its options bound. `best` is max, min or None (not for choosing)."""
+    """A metric ready for use: `function(out, y)` with its options bound. `best` is max, min or None (not for choosing).
+
+    `whole` metrics need every row of a split at once; those with `batches` False (or `whole`) say nothing of a single training batch.
+    """
 
     name: str
     function: Callable[..., Any]
     best: str | None = None
     whole: bool = False
+    batches: bool = True
 
     def __call__(self, out: Any, y: Any, rows: int) -> Mean | Whole:
         """What this batch of `rows` rows adds to the split's value."""

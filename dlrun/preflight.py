@@ -1,0 +1,66 @@
+"""What one sees before the first step: the batch as it enters the network, the networks, the optimizers, and the fast checks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from dlrun.batch import Batch
+from dlrun.checks import run_checks
+from dlrun.errors import AnswerNo
+from dlrun.inspect import describe_lines
+from dlrun.loop import prepare
+from dlrun.session import Session
+from dlrun.summary import summary_lines
+
+
+def preflight(session: Session) -> None:
+    """Show the set-up and check it; AnswerNo where a check found an error and the config does not say `continue`."""
+    run, console = session.run, session.console
+    for note in run.notes:
+        console.line(note)
+    batch = prepare(run, 0, 0, next(run.data.stream(0))[0])
+    for line in describe_lines(batch):
+        console.line(line)
+    for name, module in run.modules.items():
+        for line in summary_lines(name, copy.deepcopy(module), example(run.task.networks(run.data.spec), name, batch)):
+            console.line(line)
+    for line in optimizer_lines(run):
+        console.line(line)
+    level = run.config["checks"]
+    if level == "none":
+        console.line("checks: none")
+        return
+    findings = run_checks(run, level)
+    for finding in findings:
+        session.directory.event("finding", 0, 0.0, check=finding.check, level=finding.level, message=finding.message)
+        for line, style in finding.lines():
+            console.line(line, style)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors and run.config["checks_on_error"] != "continue":
+        raise AnswerNo(f"{errors[0].check}: {errors[0].message}; say checks_on_error=continue to train all the same")
+
+
+def example(shapes: Any, name: str, batch: Batch) -> tuple[Any, ...] | None:
+    """Inputs for a network's summary: the batch's x where the network takes it; None where it takes something of the task's own."""
+    fits = name in shapes and "x" in batch and tuple(getattr(batch["x"], "shape", (0,))[1:]) == tuple(shapes[name].in_shape)
+    return (batch["x"],) if fits else None
+
+
+def optimizer_lines(run: Any) -> list[str]:
+    """One line an optimizer: name, groups, learning rate, decay, what it owns, and its schedule."""
+    lines = []
+    for slot, optimizer in run.optimizers.items():
+        node = run.config["optimizer"]
+        kind = node["name"] if isinstance(node.get("name"), str) else node[slot]["name"]
+        groups = "; ".join(
+            f"{sum(p.numel() for p in group['params']):,} parameters in {len(group['params'])} tensors, lr {group.get('lr', '?')}"
+            + (f", weight decay {group['weight_decay']}" if group.get("weight_decay") else "")
+            for group in optimizer.param_groups
+        )
+        note = getattr(optimizer, "note", "")
+        lines.append(f"optimizer {kind if slot == 'optimizer' else f'{slot}: {kind}'}: {groups}{f' ({note})' if note else ''}")
+    frozen = [f"{name}.{key}" for name, module in run.modules.items() for key, p in module.named_parameters() if not p.requires_grad]
+    if frozen:
+        lines.append(f"frozen, owned by no optimizer: {', '.join(frozen[:6])}{f' and {len(frozen) - 6} more' if len(frozen) > 6 else ''}")
+    return lines

@@ -1,0 +1,293 @@
+"""What goes on around the loop of one run: rows, evaluations, checkpoints, the wish to stop, and the summary.
+
+The loop trains; everything a user sees or keeps of it passes through here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from dlrun import checkpoint
+from dlrun.build import Run
+from dlrun.checkpoint import Checkpoint, weights_sha256
+from dlrun.evaluate import evaluate
+from dlrun.events import Events
+from dlrun.errors import MissingError
+from dlrun.finite import NonFinite, Watch, broken_parameter
+from dlrun.rundir import RunDir
+from dlrun.signals import Stop
+from dlrun.sinks.console import Console
+from dlrun.state import capture, restore
+from dlrun.steplog import StepLog
+from dlrun.telemetry import Telemetry
+
+
+class Stopwatch:
+    """Training seconds: time in steps only; start-up, evaluation and saving do not count. Goes on over resumes."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._since: float | None = None
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._sum + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    def set(self, seconds: float) -> None:
+        """Go on from `seconds`."""
+        self._sum = seconds
+
+    def start(self) -> None:
+        """Steps begin."""
+        self._since = time.perf_counter()
+
+    def pause(self) -> None:
+        """Something else begins."""
+        if self._since is not None:
+            self._sum, self._since = self.seconds(), None
+
+
+def chooser(run: Run) -> tuple[str, str]:
+    """The validation metric that chooses `best` and its direction: the first metric with a direction, else the loss."""
+    for name, metric in run.task.metrics.items():
+        if metric.best:
+            return f"val/{name}", metric.best
+    return "val/loss", "min"
+
+
+class Session:
+    """One run in progress in its directory."""
+
+    def __init__(self, run: Run, directory: RunDir, console: Console) -> None:
+        self.run, self.directory, self.console, self.stop = run, directory, console, Stop()
+        self.watch = Watch(run.device)
+        self.log = StepLog()
+        self.events = Events(run.config.get("events") or {})
+        self.clock = Stopwatch()
+        self.telemetry = Telemetry(directory, self._show)
+        self.best: dict[str, Any] | None = None
+        self.reason: str | None = None
+        self.begin = 0
+        self._evaluated: dict[str, int] = {}
+        self._saved = -1
+        self._deadline = math.inf
+        self._summary: dict[str, Any] = {}
+
+    # -- the loop's side
+
+    def wants_row(self, step: int) -> bool:
+        """Whether step `step` (from 1) gets a row of train metrics."""
+        return step == 1 or step % self.run.train["log_every"] == 0 or step == self.run.steps
+
+    def after_step(self, step: int) -> bool:
+        """Log, evaluate, save as the step demands; False to stop."""
+        if self.log.wanted:
+            self.telemetry.record(step, self.clock.seconds(), "train", self.log.values() | self._rates())
+            self.watch.read()
+        if self._due(step, self.run.train["eval_every"]):
+            self.evaluate(step)
+        if self._due(step, self.run.train["checkpoint_every"]):
+            self.save(step)
+        if self.log.wanted and step < self.run.steps:  # the last row stays open for the last evaluation
+            self.telemetry.breathe()
+        if self.stop.signal:
+            self.reason = self.stop.signal
+        elif time.perf_counter() >= self._deadline:
+            self.reason = "max_seconds"
+        return self.reason is None or step == self.run.steps
+
+    def _due(self, step: int, every: int) -> bool:
+        return every > 0 and step % every == 0 and step < self.run.steps
+
+    def _rates(self) -> dict[str, float]:
+        """The learning rate each optimizer used in this step."""
+        rates = {name: optimizer.param_groups[0].get("lr") for name, optimizer in self.run.optimizers.items()}
+        return {("lr" if len(rates) == 1 else f"lr_{name}"): float(rate) for name, rate in rates.items() if rate is not None}
+
+    # -- beginning and end
+
+    def start(self) -> None:
+        """Evaluate before training (row 0) and start the clock."""
+        self.directory.event("started", 0, 0.0)
+        self.evaluate(0)
+        self._go()
+
+    def go_on(self, saved: Checkpoint, changed: Mapping[str, Any]) -> None:
+        """Take up the state of a checkpoint; logs are cut back to it."""
+        restore(self.run, saved)
+        try:
+            self._take_up(saved.state["session"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MissingError(f"{saved.path}/state.json: session does not fit ({type(error).__name__}: {error})") from error
+        self.begin = self._saved = saved.step
+        self.directory.event("resumed", saved.step, self.clock.seconds(), changed=dict(changed))
+        self._go()
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        self.clock.set(state["seconds"])
+        self.best, self.events.happened = state["best"], dict(state["events"])
+        self.log.load_state_dict(state["log"])
+        self.telemetry.newest = dict(state["metrics"])
+        self._evaluated = dict(state["evaluated"])
+        self.directory.cut_back(state["metrics_bytes"])
+
+    def _go(self) -> None:
+        limit = self.run.train["max_seconds"]
+        self._deadline = time.perf_counter() + limit if limit is not None else math.inf
+        self.write_summary("running", self.begin)
+        self.clock.start()
+
+    def finish(self, step: int) -> str:
+        """After the loop: last evaluation if it came to its end, last checkpoint, summary. Returns the status."""
+        self.clock.pause()
+        ended = step >= self.run.steps
+        if ended:
+            self.evaluate(step, final=True)
+        self.save(step)
+        status = "finished" if ended else "stopped" if self.reason == "max_seconds" else "interrupted"
+        self.directory.event(status, step, self.clock.seconds(), **({"reason": self.reason} if not ended else {}))
+        self.write_summary(status, step)
+        return status
+
+    # -- evaluation, saving, summary
+
+    def evaluate(self, step: int, final: bool = False) -> None:
+        """Metrics of the evaluation splits after `step`; at the end of `test` as well. `best` is chosen on val alone."""
+        running = self.clock._since is not None
+        self.clock.pause()
+        wanted = [*self.run.train["eval_splits"], *(["test"] if final else [])]
+        metrics: dict[str, float] = {}
+        for split in dict.fromkeys(wanted):
+            if split in self.run.data.rows and self._evaluated.get(split) != step:
+                metrics |= self._split_metrics(split, step)
+                self._evaluated[split] = step
+        if metrics:
+            if step < self.run.steps:
+                self.telemetry.flush()
+            self.console.evaluation(step, metrics)
+            self._note_best(step, metrics)
+        if running:
+            self.clock.start()
+
+    def _split_metrics(self, split: str, step: int) -> dict[str, float]:
+        run = self.run
+        found = {split: evaluate(run, run.modules, split, step)}
+        if run.ema is not None:
+            run.ema.copy_buffers()
+            found[f"{split}_ema"] = evaluate(run, run.ema.modules, split, step)
+        for name, values in found.items():
+            self.telemetry.record(step, self.clock.seconds(), name, values)
+        return {f"{name}/{key}": value for name, values in found.items() for key, value in values.items()}
+
+    def _note_best(self, step: int, metrics: Mapping[str, float]) -> None:
+        name, direction = chooser(self.run)
+        value = metrics.get(name)
+        if step == 0 or value is None or not math.isfinite(value):
+            return
+        sign = 1 if direction == "max" else -1
+        if self.best is None or sign * value > sign * self.best["value"]:
+            self.best = {"step": step, "metric": name, "value": value}
+            if step < self.run.steps:
+                self.save(step)
+
+    def save(self, step: int) -> None:
+        """A checkpoint of `step`, once; refused if a parameter is not finite."""
+        if step == self._saved:
+            return
+        running = self.clock._since is not None
+        self.clock.pause()
+        self.watch.read()
+        broken = broken_parameter(self.run.modules)
+        if broken:
+            raise NonFinite(step, f"parameter {broken}")
+        self.telemetry.flush()
+        state, tensors = capture(self.run)
+        state["session"] = {
+            "seconds": self.clock.seconds(),
+            "metrics_bytes": self.directory.metrics_length(),
+            "metrics": self.telemetry.newest,
+            "best": self.best,
+            "events": self.events.happened,
+            "evaluated": self._evaluated,
+            "log": self.log.state_dict(),
+        }
+        checkpoint.save(self.directory.path, step, state, tensors)
+        self._saved = step
+        checkpoint.prune(self.directory.path, self.run.train["keep_last"], {self.best["step"]} if self.best else set())
+        self.directory.event("checkpoint", step, self.clock.seconds())
+        if running:
+            self.clock.start()
+
+    def write_summary(self, status: str, step: int, reason: str | None = None) -> None:
+        """summary.json as it stands after `step`."""
+        seconds = self.clock.seconds()
+        trained = sum(p.numel() for module in self.run.modules.values() for p in module.parameters())
+        self._summary = {
+            "status": status,
+            "reason": reason or self.reason,
+            "step": step,
+            "seconds": seconds,
+            "metrics": self.telemetry.newest,
+            "best": self.best,
+            "events": self.events.happened,
+            "parameters": trained,
+            "steps_per_second": step / seconds if seconds > 0 and step else None,
+            "weights_sha256": weights_sha256(self.run.modules) if status != "running" else None,
+            "baselines": self.baselines(),
+            "clipped_share": self.log.clipped_share(),
+            "skipped_objectives": self.run.precision.skipped,
+            "peak_memory_bytes": peak_memory(self.run.device),
+        }
+        self.directory.write_json("summary.json", self._summary)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The summary as last written."""
+        return self._summary
+
+    def baselines(self) -> dict[str, float]:
+        """Accuracy of always naming the commonest training class, beside every accuracy."""
+        train = self.run.data.targets("train")
+        classes = self.run.data.spec.classes
+        if not classes or "accuracy" not in self.run.task.metrics or train is None or train.dim() != 1 or train.is_floating_point():
+            return {}
+        common = torch.bincount(train.long(), minlength=classes).argmax()
+        found = {}
+        for split in ("val", "test"):
+            targets = self.run.data.targets(split) if split in self.run.data.rows else None
+            if targets is not None and len(targets):
+                found[f"{split}/majority_accuracy"] = float((targets == common).double().mean())
+        return found
+
+    def _show(self, rows: list[dict[str, Any]]) -> None:
+        """A flush: the events the new rows make happen, and the bar."""
+        for row in rows:
+            for name in self.events.see(row):
+                self.directory.event(name, row["step"], row["time"])
+        step, seconds = rows[-1]["step"], self.clock.seconds()
+        rate = step / seconds if seconds > 0 else 0.0
+        self.console.progress(
+            {
+                "step": step,
+                "steps": self.run.steps,
+                "metrics": self.telemetry.newest,
+                "steps_per_second": rate,
+                "eta_seconds": (self.run.steps - step) / rate if rate else None,
+            }
+        )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: by tensors on an accelerator, by the process (resident) on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

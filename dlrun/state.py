@@ -1,0 +1,71 @@
+"""All that a resume needs, as tensors and JSON: networks, optimizers, schedules, averages, scaler, task state, counters.
+
+No generator state: noise is keyed by step (`noise.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.build import Run
+from dlrun.checkpoint import Checkpoint, pack, unpack
+from dlrun.errors import MissingError
+
+RESERVED = ("optimizer", "ema", "state")
+"""File names in a checkpoint that no network may have."""
+
+
+def capture(run: Run) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The state of a run's parts: (JSON, tensors by file)."""
+    optimizer: dict[str, Tensor] = {}
+    rest: dict[str, Tensor] = {}
+    state = {
+        "optimizers": {name: pack(part.state_dict(), optimizer, name) for name, part in run.optimizers.items()},
+        "schedulers": {name: pack(part.state_dict(), rest, f"schedule/{name}") for name, part in run.schedulers.items()},
+        "precision": pack(run.precision.state_dict(), rest, "precision"),
+        "task": pack(run.task.state_dict(), rest, "task"),
+    }
+    files: dict[str, dict[str, Tensor]] = {name: dict(module.state_dict()) for name, module in run.modules.items()}
+    files |= {"optimizer": optimizer, "ema": run.ema.state_dict() if run.ema else {}, "state": rest}
+    return state, files
+
+
+def restore(run: Run, saved: Checkpoint) -> None:
+    """Put a checkpoint's state into freshly built parts; MissingError naming what does not fit."""
+    where = saved.path
+    networks = sorted(set(saved.tensors) - set(RESERVED))
+    if networks != sorted(run.modules):
+        raise MissingError(f"{where} holds networks {', '.join(networks)}, the config builds {', '.join(sorted(run.modules))}")
+    for name, module in run.modules.items():
+        fill(f"{where}/{name}.safetensors", module, saved.tensors[name])
+    state, tensors = saved.state, {**saved.tensors.get("optimizer", {}), **saved.tensors.get("state", {})}
+    for key, parts in (("optimizers", run.optimizers), ("schedulers", run.schedulers)):
+        if key not in state or sorted(state[key]) != sorted(parts):
+            raise MissingError(f"{where}/state.json: {key} are {', '.join(state.get(key, ()))}, the config builds {', '.join(parts)}")
+        for name, part in parts.items():
+            _load(f"{where}/state.json {key}.{name}", part, state[key][name], tensors)
+    for key, part in (("precision", run.precision), ("task", run.task)):
+        _load(f"{where}/state.json {key}", part, state.get(key), tensors)
+    if (run.ema is None) != ("ema" not in saved.tensors):
+        raise MissingError(f"{where}: ema.safetensors and train.ema={run.train['ema']} do not fit")
+    if run.ema is not None:
+        run.ema.load_state_dict(saved.tensors["ema"])
+
+
+def fill(label: str, module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    own = module.state_dict()
+    odd = sorted(set(own) ^ set(tensors)) or sorted(key for key in own if own[key].shape != tensors[key].shape)
+    if odd:
+        raise MissingError(f"{label} and the network differ in {', '.join(odd[:5])}: the code or its options changed since the run")
+    module.load_state_dict(tensors)
+
+
+def _load(label: str, part: Any, tree: Any, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        part.load_state_dict(unpack(tree, tensors))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MissingError(f"{label} does not fit what the config builds ({type(error).__name__}: {error})") from error

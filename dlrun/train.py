@@ -1,0 +1,161 @@
+"""One run from a validated config to its summary: build, look, check, train, keep. `dlrun train` and `dlrun resume` call this."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlrun import checkpoint
+from dlrun.autopsy import save_for_replay
+from dlrun.build import Run, build, choose_device
+from dlrun.config import Config
+from dlrun.config.dump import dump
+from dlrun.environment import set_up, shape_modules
+from dlrun.errors import AnswerNo, DlrunError, MissingError
+from dlrun.finite import NonFinite
+from dlrun.loop import fit
+from dlrun.manifest import manifest
+from dlrun.preflight import preflight
+from dlrun.rundir import RunDir, new_directory, write_atomic
+from dlrun.session import Session, peak_memory
+from dlrun.signals import EXIT
+from dlrun.sinks.background import Background
+from dlrun.sinks.console import Console
+from dlrun.wrapup import wrap_up
+
+DISK = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG)
+
+
+def build_run(config: Config, *, load_start: bool = True) -> Run:
+    """The built run with the process set up for it; nothing is written yet."""
+    train = config.resolved["train"]
+    lines = set_up(train, choose_device(config.resolved["device"]))
+    run = build(config, load_start=load_start)
+    run.notes += lines + shape_modules(train, run.modules)
+    return run
+
+
+def train(config: Config, console: Console, path: Path | None = None, background: Background | None = None) -> tuple[dict[str, Any], int]:
+    """Train a new run in the fresh directory `path`; returns its summary and the exit code.
+
+    Without `path` the directory is made once the parts are built, so that a set-up that cannot be built leaves nothing behind.
+    """
+    run = build_run(config)
+    path = path or new_directory(config.resolved)
+    with closing(open_directory(path)) as directory:
+        write_atomic(path / "config.yaml", dump(config.saved))
+        directory.write_json("manifest.json", manifest(run))
+        return drive(Session(run, directory, console), background, None, {})
+
+
+def resume(
+    path: Path, config: Config, changed: Mapping[str, Any], console: Console, background: Background | None = None
+) -> tuple[dict[str, Any], int]:
+    """Go on with the run at `path` from its newest whole checkpoint; `changed` are the keys the command line set anew."""
+    with closing(open_directory(path)) as directory:
+        saved, passed = checkpoint.newest(path)
+        for line in passed:
+            console.line(f"passed over a damaged checkpoint: {line}", "warning")
+        run = build_run(config, load_start=False)
+        if changed:
+            write_atomic(path / "config.yaml", dump(config.saved))
+        return drive(Session(run, directory, console), background, saved, changed)
+
+
+def open_directory(path: Path) -> RunDir:
+    """The run directory, locked; its checkpoints folder exists."""
+    try:
+        (path / "checkpoints").mkdir(exist_ok=True)
+        return RunDir(path)
+    except OSError as error:
+        raise MissingError(f"cannot write in {path}: {error.strerror}") from None
+
+
+def drive(
+    session: Session, background: Background | None, saved: checkpoint.Checkpoint | None, changed: Mapping[str, Any]
+) -> tuple[dict[str, Any], int]:
+    """Train in an open directory and tidy up whatever happens; errors leave a summary that names them."""
+    path, console = session.directory.path, session.console
+    with open(path / "log.txt", "a", encoding="utf-8") as log, session.stop:
+        console.attach(log)
+        try:
+            status = attempt(session, saved, changed)
+            return session.summary, wrap_up(session, background, status)
+        except KeyboardInterrupt:
+            console.line(f"stopped at once, without saving; go on with: dlrun resume {path}", "warning")
+            return session.summary, EXIT["SIGINT"]
+        finally:
+            console.close()
+
+
+def attempt(session: Session, saved: checkpoint.Checkpoint | None, changed: Mapping[str, Any]) -> str:
+    """Check and train; every failure is written to the summary before it goes up."""
+    run, directory = session.run, session.directory
+    try:
+        if saved is None:
+            preflight(session)
+            session.start()
+        else:
+            session.go_on(saved, changed)
+            session.console.line(f"resumed {directory.path} at step {saved.step} of {run.steps}")
+        return session.finish(fit(run, session, session.begin))
+    except NonFinite as error:
+        batch = save_for_replay(run, directory.path, error)
+        fail(session, f"non-finite {error.what}", error.step)
+        raise AnswerNo(f"step {error.step}: non-finite {error.what}. Batch kept in {batch}; try a lower learning rate or train.clip_norm") from error
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            fail(session, f"{type(error).__name__}: {error}")
+            raise
+        fail(session, "out of memory")
+        raise MissingError(memory_line(session)) from error
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise MissingError(disk_line(session, error)) from error
+    except DlrunError as error:
+        fail(session, error.lines[0])
+        raise
+    except Exception as error:
+        fail(session, f"{type(error).__name__}: {error}")
+        raise
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not get memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def memory_line(session: Session) -> str:
+    """Peak, batch size and what to try."""
+    train, run = session.run.train, session.run
+    size, parts = run.data.batch_size, train["accumulate"]
+    tries = [f"train.accumulate={parts * 2} (the same batch in {parts * 2} parts)", f"train.batch_size={max(size // 2, 1)}"]
+    if train["precision"] == "fp32" and run.device.type == "cuda":
+        tries.append("train.precision=bf16")
+    peak = peak_memory(run.device) / 2**30
+    return f"out of memory: peak {peak:.2f} GiB on {run.device}, batch of {size} rows in {parts} part(s): try {', or '.join(tries)}, or a smaller model"
+
+
+def disk_line(session: Session, error: OSError) -> str:
+    """Which file could not be written, and what is still whole."""
+    path = session.directory.path
+    have = checkpoint.steps(path) if path.is_dir() else []
+    whole = f"the checkpoint of step {have[-1]} is whole: dlrun resume {path}" if have else "no checkpoint was saved yet"
+    return f"cannot write {error.filename or path}: {error.strerror}; {whole}"
+
+
+def fail(session: Session, reason: str, step: int | None = None) -> None:
+    """Record a failure in events and summary, as far as the disk lets us."""
+    at = step if step is not None else int(session.summary.get("step", 0))
+    try:
+        session.telemetry.flush()
+        session.directory.event("failed", at, session.clock.seconds(), reason=reason)
+        session.write_summary("failed", at, reason)
+    except (OSError, RuntimeError, ValueError):
+        session.console.line("the failure could not be written to the run directory", "warning")

@@ -1,0 +1,40 @@
+"""After the loop: figures, the copies' last words, and the line that says how it went and how to go on."""
+
+from __future__ import annotations
+
+from dlrun.evaluate import look
+from dlrun.session import Session
+from dlrun.signals import EXIT
+from dlrun.sinks.background import Background
+
+WAIT_SECONDS = 15.0
+"""How long a finished run waits for its copies (W&B, TensorBoard); what is missing then can be uploaded later."""
+
+
+def wrap_up(session: Session, background: Background | None, status: str) -> int:
+    """Say how the run ended; draw and copy. Returns the exit code. The result is safe already: nothing here can harm it."""
+    run, console, path = session.run, session.console, session.directory.path
+    console.result({**session.summary, "run_dir": str(path)})
+    if status == "finished":
+        draw_figures(session)
+    if background is not None:
+        for line in background.finish(WAIT_SECONDS):
+            console.line(line)
+    if status == "finished":
+        return 0
+    console.line(f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {path}", "warning")
+    return 75 if session.reason == "max_seconds" else EXIT[session.reason or "SIGINT"]
+
+
+def draw_figures(session: Session) -> None:
+    """Curves, confusion matrix, worst errors and what the task shows of itself, as figures/*.png."""
+    from dlrun.errors_of import confusion_and_errors
+    from dlrun.sinks.figures import draw
+
+    run = session.run
+    split = next((name for name in ("test", "val", "train") if name in run.data.rows), "train")
+    try:
+        confusion, errors = confusion_and_errors(run, split)
+        draw(session.directory.path, dict(look(run, run.modules, split)), confusion, run.data.spec.names, errors)
+    except (OSError, RuntimeError, ValueError) as error:
+        session.console.line(f"no figures: {type(error).__name__}: {error}", "warning")

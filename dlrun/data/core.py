@@ -94,9 +94,8 @@ class Data:
         if self.augments:
             key = (self.seed, step, micro, 0, "augment")
             seed_generators(*key)
-            noise = Noise(*key)
-            for augment in self.augments:
-                batch = augment(batch, noise)
+            for number, augment in enumerate(self.augments):  # each with noise of its own: two flips must not draw the same
+                batch = augment(batch, Noise(*key, number))
         return batch
 
     def _batch(self, leaves: dict[str, Leaf]) -> Batch:

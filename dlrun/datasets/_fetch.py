@@ -145,14 +145,17 @@ def _locked(folder: Path, say: Say) -> Iterator[None]:
         yield
 
 
+def _keep(data: RealData, cache: Path, folder: Path, label: str) -> None:
+    arrays = decoded(data, folder, label)
+    if arrays is None:
+        raise NotThereError("the files expected are not there")
+    store(data, cache, arrays, label)
+
+
 def _bring(data: RealData, cache: Path, label: str, bring: Callable[[RealData, Path], None]) -> None:
-    with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as temporary:
-        folder = Path(temporary)
-        bring(data, folder)
-        arrays = decoded(data, folder, label)
-        if arrays is None:
-            raise NotThereError("the files expected are not among those it brought")
-        store(data, cache, arrays, label)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as folder:
+        bring(data, Path(folder))
+        _keep(data, cache, Path(folder), label)
 
 
 def _rounds(data: RealData, cache: Path, say: Say) -> str:
@@ -189,7 +192,7 @@ def _fetch(data: RealData, cache: Path, say: Say) -> str:
         return "the cache, where it was already"
     for folder in data.system:
         try:
-            _bring(data, cache, f"system package in {folder}", lambda _, target, source=folder: _link(Path(source), target))
+            _keep(data, cache, Path(folder), f"system package in {folder}")
             return f"the system package in {folder}"
         except (NotThereError, BrokenError) as error:
             say(f"{folder} does not have it: {error}")

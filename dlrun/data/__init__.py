@@ -11,6 +11,5 @@ __all__ = ["Data", "cache_root", "prepare"]
 
 
 def cache_root() -> Path:
-    """The data cache, one folder a dataset: `$DLRUN_CACHE`, else `dlrun` in the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`)."""
-    own = os.environ.get("DLRUN_CACHE")
-    return Path(own).expanduser() if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dlrun"
+    """The data cache, one folder a dataset: `$DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    return Path(os.environ.get("DLRUN_CACHE") or "~/.cache/dlrun").expanduser()

@@ -41,12 +41,12 @@ def image_tensor(image: Any) -> Tensor:
 
 
 def to_leaf(value: Any, where: str) -> Leaf:
-    """`value` of one item, or of a whole split, as tensors; TypeError that names `where` for what cannot become one."""
+    """`value` of one item, or of a whole split, as tensors; ValueError that names `where` for what cannot become one."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind not in "fiub":
-            raise TypeError(f"{where} is a numpy array of {value.dtype}: give numbers, or a collate function in Splits")
+            raise ValueError(f"{where} is a numpy array of {value.dtype}: give numbers, or a collate function in Splits")
         return torch.as_tensor(value if isinstance(value, np.generic) or value.flags.writeable else value.copy())
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value)
@@ -56,7 +56,7 @@ def to_leaf(value: Any, where: str) -> Leaf:
         return {str(key): to_leaf(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return tuple(to_leaf(item, f"{where}[{i}]") for i, item in enumerate(value))
-    raise TypeError(
+    raise ValueError(
         f"{where} is a {type(value).__name__}: expected a tensor, an array, a PIL image, a number, or tuples and dicts of them; "
         "convert it in the dataset, or give a collate function in Splits"
     )

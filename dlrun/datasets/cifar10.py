@@ -10,6 +10,7 @@ from pathlib import Path
 from dlrun.datasets._decode import decode_cifar
 from dlrun.datasets._real import RealData, splits
 from dlrun.ranges import Count
+from dlrun.registry import facts
 from dlrun.types import Splits
 
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
@@ -34,6 +35,7 @@ DATA = RealData(
 """Mean and std, a channel each, are those of the 45,000 rows that are in train whatever `val` is."""
 
 
+@facts(real=DATA)
 def cifar10(root: str, *, folder: Path | None, val: Count) -> Splits:
     """x uint8 [3, 32, 32], standardised on the device; y in 0..9; 50000 - `val` / `val` / 10000 rows. `root` is the data cache."""
     return splits(DATA, root, folder, val)

@@ -10,6 +10,7 @@ from pathlib import Path
 from dlrun.datasets._decode import IDX_FILES, decode_idx
 from dlrun.datasets._real import RealData, splits
 from dlrun.ranges import Count
+from dlrun.registry import facts
 from dlrun.types import Splits
 
 DATA = RealData(
@@ -33,6 +34,7 @@ DATA = RealData(
 """Mean and std are those of the 55,000 rows that are in train whatever `val` is."""
 
 
+@facts(real=DATA)
 def fashion_mnist(root: str, *, folder: Path | None, val: Count) -> Splits:
     """x uint8 [1, 28, 28], standardised on the device; y in 0..9; 60000 - `val` / `val` / 10000 rows. `root` is the data cache."""
     return splits(DATA, root, folder, val)

@@ -37,11 +37,7 @@ def capture(run: Run) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
 def restore(run: Run, saved: Checkpoint) -> None:
     """Put a checkpoint's state into freshly built parts; MissingError naming what does not fit."""
     where = saved.path
-    networks = sorted(set(saved.tensors) - set(RESERVED))
-    if networks != sorted(run.modules):
-        raise MissingError(f"{where} holds networks {', '.join(networks)}, the config builds {', '.join(sorted(run.modules))}")
-    for name, module in run.modules.items():
-        fill(f"{where}/{name}.safetensors", module, saved.tensors[name])
+    restore_networks(run, saved)
     state, tensors = saved.state, {**saved.tensors.get("optimizer", {}), **saved.tensors.get("state", {})}
     for key, parts in (("optimizers", run.optimizers), ("schedulers", run.schedulers)):
         if key not in state or sorted(state[key]) != sorted(parts):
@@ -50,6 +46,16 @@ def restore(run: Run, saved: Checkpoint) -> None:
             _load(f"{where}/state.json {key}.{name}", part, state[key][name], tensors)
     for key, part in (("precision", run.precision), ("task", run.task)):
         _load(f"{where}/state.json {key}", part, state.get(key), tensors)
+
+
+def restore_networks(run: Run, saved: Checkpoint) -> None:
+    """The weights alone: every network and, where the run has them, the averages."""
+    where = saved.path
+    networks = sorted(set(saved.tensors) - set(RESERVED))
+    if networks != sorted(run.modules):
+        raise MissingError(f"{where} holds networks {', '.join(networks)}, the config builds {', '.join(sorted(run.modules))}")
+    for name, module in run.modules.items():
+        fill(f"{where}/{name}.safetensors", module, saved.tensors[name])
     if (run.ema is None) != ("ema" not in saved.tensors):
         raise MissingError(f"{where}: ema.safetensors and train.ema={run.train['ema']} do not fit")
     if run.ema is not None:

@@ -40,13 +40,13 @@ def build_run(config: Config, *, load_start: bool = True) -> Run:
     return run
 
 
-def train(config: Config, console: Console, path: Path | None = None, background: Background | None = None) -> tuple[dict[str, Any], int]:
-    """Train a new run in the fresh directory `path`; returns its summary and the exit code.
+def train(config: Config, console: Console, background: Background | None = None) -> tuple[dict[str, Any], int]:
+    """Train a new run; returns its summary and the exit code.
 
-    Without `path` the directory is made once the parts are built, so that a set-up that cannot be built leaves nothing behind.
+    Its directory is made once the parts are built: a set-up that cannot be built leaves nothing behind.
     """
     run = build_run(config)
-    path = path or new_directory(config.resolved)
+    path = new_directory(config.resolved)
     with closing(open_directory(path)) as directory:
         write_atomic(path / "config.yaml", dump(config.saved))
         directory.write_json("manifest.json", manifest(run))
@@ -85,10 +85,11 @@ def drive(
         console.attach(log)
         try:
             status = attempt(session, saved, changed)
-            return session.summary, wrap_up(session, background, status)
+            code = wrap_up(session, background, status)
+            return {**session.summary, "run_dir": str(path)}, code
         except KeyboardInterrupt:
             console.line(f"stopped at once, without saving; go on with: dlrun resume {path}", "warning")
-            return session.summary, EXIT["SIGINT"]
+            return {**session.summary, "run_dir": str(path)}, EXIT["SIGINT"]
         finally:
             console.close()
 

@@ -13,22 +13,23 @@ BASE = ("train.steps=6", "train.checkpoint_every=2", "train.eval_every=3", "trai
 SMALL = {
     "mlp": ("model=mlp", "model.width=16", "model.dropout=0.3", "model.norm=batch"),
     "linear": ("model=linear",),
-    "cnn": ("model=cnn", "model.channels=4"),
+    "cnn": ("model=cnn", "model.channels=[4]"),
     "resnet": ("model=resnet", "model.depth=8"),
     "transformer": ("task=language_model", "model=transformer", "model.width=16", "model.heads=2", "model.depth=1", "model.dropout=0.2"),
 }
 OPTIONS = {
     "ema": ("train.ema=0.9",),
-    "accumulate": ("train.accumulate=3", "model.dropout=0.2"),
+    "accumulate": ("train.accumulate=4", "model.dropout=0.2"),
     "bf16": ("train.precision=bf16",),
     "no_clip": ("train.clip_norm=null",),
     "best": ("train.eval_every=1", "train.keep_last=1"),
-    "channels_last": ("model=cnn", "model.channels=4", "train.channels_last=true"),
+    "channels_last": ("model=cnn", "model.channels=[4]", "train.channels_last=true"),
 }
 
 
 def same_after_kill(folder: Path, *overrides: str, kill: int = 2) -> None:
-    run, whole, code = runs.start(folder, *BASE, *overrides)
+    named = {text.split("=")[0] for text in overrides}
+    run, whole, code = runs.start(folder, *[text for text in BASE if text.split("=")[0] not in named], *overrides)
     assert code == 0 and whole["status"] == "finished"
     rows = runs.rows(run)
     runs.kill_back_to(run, kill)

@@ -112,7 +112,7 @@ def imports_from_lower_layers_only(sources: list[Source]) -> list[str]:
         own = source.module.split(".")[1]
         for name, line in imports(source):
             target = name.split(".")
-            if target[0] != "dlrun":
+            if target[0] != "dlrun" or target[-1] == "__version__":
                 continue
             where = f"{source.path}:{line}: imports {name}"
             if len(target) < 2 or target[1] not in known:

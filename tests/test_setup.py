@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from architecture_rules import ROOT
 
+import dlrun
+
 BACKEND = """
 import os, pathlib, time, zipfile
 def build_editable(directory, config_settings=None, metadata_directory=None):
@@ -248,4 +250,4 @@ def test_the_wheel_holds_the_configuration(tmp_path: Path) -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"dlrun/{path.relative_to(ROOT).as_posix()}" in held
     assert {"dlrun/cli/__init__.py", "dlrun/py.typed", "dlrun/conf/config.yaml"} <= held
-    assert {name.split("/")[0] for name in held} == {"dlrun", "dlrun-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in held} == {"dlrun", f"dlrun-{dlrun.__version__}.dist-info"}

@@ -16,7 +16,7 @@ from dlrun.types import Mean
 
 def _exponential(total: Tensor, count: Tensor) -> float:
     nats = float(total / count) if count else float("nan")
-    return exp(nats) if nats < 700 else float("inf")
+    return float("inf") if nats >= 700 else exp(nats)
 
 
 @facts(best="min")

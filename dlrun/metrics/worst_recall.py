@@ -20,7 +20,10 @@ def _least(correct: Tensor, count: Tensor) -> float:
 
 @facts(best="max", batches=False)
 def worst_recall(out: Tensor, y: Tensor) -> Mean:
-    """Least share in [0, 1] of a class's rows that were recognised, over the classes that occur; shapes as in `accuracy`."""
+    """Least share in [0, 1] of a class's rows that were recognised, over the classes that occur; shapes as in `accuracy`.
+
+    Not taken of training batches: with a few rows a class it would be the noise of one row.
+    """
     classes = out.shape[-1] if out.dim() > y.dim() or (out.dim() == y.dim() > 1 and out.shape[-1] > 1) else 2
     predicted, y = decide(out, y)
     y = y.reshape(-1).long()

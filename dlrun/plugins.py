@@ -87,7 +87,7 @@ def _module_of_file(name: str, path: Path) -> str:
     path = path.resolve()
     module = f"dlrun_plugin_{''.join(c if c.isalnum() else '_' for c in path.stem)}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if _finder not in sys.meta_path:
-        sys.meta_path.append(_finder)  # type: ignore[arg-type]
+        sys.meta_path.append(_finder)
     _finder.files[module] = path
     return module
 
@@ -98,7 +98,8 @@ def _module_of_entry_point(name: str) -> str:
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         guess = hint(nearest(name, found), "--plugin ")
-        raise UsageError(f"--plugin {printable(name)}: neither a file nor an installed plugin; installed are {listing(list(found)) or 'none'}{guess}")
+        there = listing(list(found)) or "none"
+        raise UsageError(f"--plugin {printable(name)}: neither a file nor an installed plugin; installed are {there}{guess}")
     return found[name].module
 
 

@@ -7,9 +7,9 @@ parts, lay the values of experiment, arm and command line over them, resolve int
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 from typing import Any
 
 from dlrun.config.layers import Item, Layer, Path, dotted
@@ -20,6 +20,8 @@ from dlrun.config.slots import Table, build_table
 from dlrun.config.stacking import Stack, arm_layer, build_stack
 from dlrun.config.validate import Validator, finish
 from dlrun.errors import UsageError
+
+AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ class Draft:
     parts: dict[Path, Part] = field(default_factory=dict)
 
 
-def compose(overrides: Sequence[str] = (), *, config_dir: FilePath | None = None, from_file: FilePath | None = None) -> Config:
+def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None, from_file: AnyPath | None = None) -> Config:
     """The config that `overrides` ask for, on top of the defaults or of the saved config `from_file`.
 
     `config_dir` is looked at before dlrun's own conf. Raises UsageError with every error there is, one line each.
     """
     library = Library(config_dir)
-    stack = build_stack(library, list(overrides), from_file)
+    stack = build_stack(library, list(overrides), None if from_file is None else os.fspath(from_file))
     table, _ = build_table(library, stack.root, stack.layers)
     draft = Draft(stack, table, build_sections(table), list(stack.errors))
     for number, layer in enumerate(stack.layers):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlrun.config import reading
 from dlrun.config.messages import hint, listing, nearest, no_such_part
 from dlrun.config.places import (
-    conf_dir,
     experiment_names,
     find_yaml,
     is_experiment_name,
     is_name,
+    own_conf,
     plugin_parts,
     printable,
     search_dirs,
@@ -45,10 +44,10 @@ class Part(NamedTuple):
 class Library:
     """Reads from `config_dir` first, then from dlrun's own conf; remembers what it read, errors too."""
 
-    def __init__(self, config_dir: Path | None = None) -> None:
+    def __init__(self, config_dir: str | os.PathLike[str] | None = None) -> None:
         if config_dir is not None and not os.path.isdir(config_dir):
-            raise UsageError(f"--config-dir {printable(str(config_dir))}: no such folder")
-        self.dirs = search_dirs(config_dir)
+            raise UsageError(f"--config-dir {printable(os.fspath(config_dir))}: no such folder")
+        self.dirs = search_dirs(None if config_dir is None else os.fspath(config_dir))
         self.notes: list[str] = []
         self._memory: dict[tuple[str, str], Any] = {}
 
@@ -65,7 +64,7 @@ class Library:
 
     def root(self) -> reading.Document:
         """dlrun's own `conf/config.yaml`."""
-        return reading.read(conf_dir() / "config.yaml")
+        return reading.read(os.path.join(own_conf(), "config.yaml"))
 
     def part(self, group: str, name: str) -> Part:
         """The part `name` of `group`. Raises UsageError: unknown, or its YAML is refused."""
@@ -80,7 +79,7 @@ class Library:
         if source is None:
             where = f" ({shown(path)} has values, but no part of this name is registered)" if path else ""
             raise UsageError(no_such_part(group, name) + where)
-        if name in plugin_parts(group) and (path is None or path.is_relative_to(conf_dir())):
+        if name in plugin_parts(group) and (path is None or path.startswith(own_conf() + os.sep)):
             return self._plugin_part(group, name, source)
         if path is None:
             raise UsageError(f"{group} {name}: conf/{group}/{name}.yaml is missing")

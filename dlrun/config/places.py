@@ -1,13 +1,18 @@
-"""Where configuration stands: folders, groups and names of parts, found by listing directories. Imports nothing heavy: `ls` needs it."""
+"""Where configuration stands: folders, groups and names of parts, found by listing directories.
+
+`--help` and `ls` import this, so paths are plain text here: pathlib and typing cost 8 ms each, as much as Python's own start.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any
 
-PACKAGE = Path(__file__).parent.parent
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GROUPS = ("dataset", "augment", "model", "task", "loss", "metric", "optimizer", "schedule", "probe")
 """Groups of parts that a config may name; `check` parts are chosen by `checks:`, never one by one."""
 SLOT_GROUPS = GROUPS[:-1]
@@ -15,15 +20,15 @@ SLOT_GROUPS = GROUPS[:-1]
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
-def conf_dir() -> Path:
+def own_conf() -> str:
     """The folder with dlrun's own YAML: `dlrun/conf` in an installed wheel, `conf` beside the package in a checkout."""
-    inside = PACKAGE / "conf"
-    return inside if inside.is_dir() else PACKAGE.parent / "conf"
+    inside = os.path.join(PACKAGE, "conf")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(PACKAGE), "conf")
 
 
-def search_dirs(config_dir: Path | None) -> list[Path]:
+def search_dirs(config_dir: str | None) -> list[str]:
     """Folders to look for YAML in, the user's own first."""
-    return [conf_dir()] if config_dir is None else [config_dir, conf_dir()]
+    return [own_conf()] if config_dir is None else [config_dir, own_conf()]
 
 
 def folder(group: str) -> str:
@@ -31,9 +36,9 @@ def folder(group: str) -> str:
     return group + ("es" if group.endswith("s") else "s")
 
 
-def source_file(group: str, name: str) -> Path:
+def source_file(group: str, name: str) -> str:
     """The Python file of a built-in part, whether it exists or not."""
-    return PACKAGE / folder(group) / f"{name}.py"
+    return os.path.join(PACKAGE, folder(group), f"{name}.py")
 
 
 def is_name(text: Any) -> bool:
@@ -49,10 +54,10 @@ def is_experiment_name(text: Any) -> bool:
 def plugin_parts(group: str) -> dict[str, Any]:
     """Parts of `group` that plugins registered; empty (and nothing imported) where none was loaded."""
     registry = sys.modules.get("dlrun.registry")
-    return registry.PLUGINS[group] if registry else {}
+    return registry.PLUGINS.get(group, {}) if registry else {}
 
 
-def stems(directory: Path, suffix: str) -> list[str]:
+def stems(directory: str, suffix: str) -> list[str]:
     """Names of the files `*<suffix>` in `directory`, sorted, without those that start with `_` or `.`; [] where there is no such folder."""
     try:
         entries = os.listdir(directory)
@@ -63,7 +68,7 @@ def stems(directory: Path, suffix: str) -> list[str]:
 
 def builtin_names(group: str) -> list[str]:
     """Names of dlrun's own parts of `group`."""
-    return stems(PACKAGE / folder(group), ".py")
+    return stems(os.path.join(PACKAGE, folder(group)), ".py")
 
 
 def part_names(group: str) -> list[str]:
@@ -71,27 +76,24 @@ def part_names(group: str) -> list[str]:
     return sorted({*builtin_names(group), *plugin_parts(group)})
 
 
-def experiment_names(dirs: list[Path]) -> list[str]:
+def experiment_names(dirs: list[str]) -> list[str]:
     """Every experiment in `dirs`."""
-    return sorted({name for directory in dirs for name in stems(directory / "experiment", ".yaml")})
+    return sorted({name for directory in dirs for name in stems(os.path.join(directory, "experiment"), ".yaml")})
 
 
-def find_yaml(group: str, name: str, dirs: list[Path]) -> Path | None:
+def find_yaml(group: str, name: str, dirs: list[str]) -> str | None:
     """The first `<dir>/<group>/<name>.yaml` there is; whether it can be read is found out when it is read."""
     for directory in dirs:
-        path = directory / group / f"{name}.yaml"
+        path = os.path.join(directory, group, f"{name}.yaml")
         if os.path.lexists(path):
             return path
     return None
 
 
-def shown(path: Path) -> str:
+def shown(path: str) -> str:
     """`path` as messages show it: from `conf/` on for dlrun's own files, else as it was given."""
-    own = conf_dir()
-    try:
-        return str(Path("conf") / path.relative_to(own))
-    except ValueError:
-        return str(path)
+    own = own_conf() + os.sep
+    return printable(f"conf/{path.removeprefix(own)}" if path.startswith(own) else path)
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -31,7 +30,7 @@ WORDS = {"true": True, "false": False, "null": None}
 WORDS.update({spelling(word): value for word, value in list(WORDS.items()) for spelling in (str.capitalize, str.upper)})
 WORDS.update({"~": None, "": None})
 SURPRISING = (
-    (re.compile(r"(?i:yes|no|on|off|y|n)$"), "YAML reads it as true or false: write true, false or put it in quotes"),
+    (re.compile(r"(?i:yes|no|on|off)$"), "YAML reads it as true or false: write true, false or put it in quotes"),
     (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$"), "YAML reads it as a number to base 60: put it in quotes"),
     (re.compile(r"[-+]?0[0-9_]+$"), "YAML reads a leading zero as base 8: write the number without it, or put it in quotes"),
     (re.compile(r"[-+]?0[obxOBX][0-9a-fA-F_]+$"), "write the number in decimal, or put it in quotes"),
@@ -43,7 +42,7 @@ SURPRISING = (
 class Document:
     """A YAML file as plain data: `values` (without the defaults list), `defaults`, the line each path stands on, the `@package` header."""
 
-    def __init__(self, path: Path, tree: dict[str, Any], lines: dict[tuple[str, ...], int], package: str | None) -> None:
+    def __init__(self, path: str, tree: dict[str, Any], lines: dict[tuple[str, ...], int], package: str | None) -> None:
         self.path = path
         self.defaults: list[Any] = tree.pop("defaults", None) or []
         self.values = tree
@@ -64,7 +63,7 @@ class _RefusedError(Exception):
 _cache: dict[tuple[str, int, int, int], Document] = {}
 
 
-def read(path: Path) -> Document:
+def read(path: str) -> Document:
     """Read `path`, whose top must be a mapping. Raises UsageError with one line for each thing refused."""
     label = shown(path)
     try:
@@ -73,7 +72,7 @@ def read(path: Path) -> Document:
             raise UsageError(f"{label}: not a regular file")
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{label}: {status.st_size} bytes; a config has at most {MAX_BYTES}")
-        key = (str(path), status.st_mtime_ns, status.st_size, status.st_ino)
+        key = (path, status.st_mtime_ns, status.st_size, status.st_ino)
         if key not in _cache:
             with open(path, "rb") as file:
                 _cache[key] = parse(file.read(MAX_BYTES + 1), path)
@@ -81,10 +80,10 @@ def read(path: Path) -> Document:
     except OSError as error:
         raise UsageError(f"{label}: cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise UsageError(f"{printable(label)}: not a path") from None
+        raise UsageError(f"{label}: not a path") from None
 
 
-def parse(data: bytes, path: Path) -> Document:
+def parse(data: bytes, path: str) -> Document:
     """The content `data` of `path` as a Document. Raises UsageError."""
     label = shown(path)
     try:
@@ -159,7 +158,7 @@ class _Builder:
         if depth > MAX_DEPTH:
             self.refuse(event, f"nested more than {MAX_DEPTH} deep", stop=True)
         if isinstance(event, yaml.AliasEvent):
-            self.refuse(event, f"alias `*{printable(event.anchor)}`: write the value out")
+            self.refuse(event, f"alias `*{printable(str(event.anchor))}`: write the value out")
             return None
         if event.anchor is not None:
             self.refuse(event, f"anchor `&{printable(event.anchor)}`: write the value out where it is used, or say ${{a.b}}")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import os
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from dlrun.config.kinds import ANY, Kind, UnknownAnnotationError, kind_of, kind_of_default, kind_of_object
 from dlrun.config.places import PACKAGE, is_name, plugin_parts, source_file
+from dlrun.config.source import read_definition
 
 
 class Missing:
@@ -44,35 +45,15 @@ class Source(NamedTuple):
 _cache: dict[tuple[str, str, int, int], Source] = {}
 
 
-def read_source(path: Path, name: str) -> Source:
+def read_source(path: str, name: str) -> Source:
     """The part `name` in the Python file `path`. Raises LookupError where the file does not define it, UnknownAnnotationError."""
     status = os.stat(path)
-    key = (str(path), name, status.st_mtime_ns, status.st_size)
+    key = (path, name, status.st_mtime_ns, status.st_size)
     if key not in _cache:
-        tree = ast.parse(path.read_bytes(), str(path))
-        found = next((n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
-        if found is None:
-            raise LookupError(f"{path} defines no {name}")
-        _cache[key] = _source(found, path, ast.get_docstring(tree) or "")
+        wiring, annotations, doc, line = read_definition(path, name)
+        options = {option: Option(option, kind_of(annotation)) for option, annotation in annotations.items()}
+        _cache[key] = Source(tuple(wiring), options, doc, line)
     return _cache[key]
-
-
-def _source(node: ast.FunctionDef | ast.ClassDef, path: Path, module_doc: str) -> Source:
-    doc = ast.get_docstring(node) or module_doc
-    function: ast.FunctionDef | None = node if isinstance(node, ast.FunctionDef) else None
-    if isinstance(node, ast.ClassDef):
-        function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if function is None:
-        return Source((), {}, doc, node.lineno)
-    positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-    if isinstance(node, ast.ClassDef):
-        positional = positional[1:]
-    options: dict[str, Option] = {}
-    for argument in function.args.kwonlyargs:
-        if argument.annotation is None:
-            raise UnknownAnnotationError(f"{path}:{argument.lineno}: option {argument.arg} has no annotation")
-        options[argument.arg] = Option(argument.arg, kind_of(argument.annotation))
-    return Source(tuple(positional), options, doc, node.lineno)
 
 
 def part_source(group: str, name: str) -> Source | None:
@@ -81,7 +62,7 @@ def part_source(group: str, name: str) -> Source | None:
     if plugin is not None:
         return plugin_source(plugin)
     path = source_file(group, name)
-    return read_source(path, name) if is_name(name) and path.is_file() else None
+    return read_source(path, name) if is_name(name) and os.path.isfile(path) else None
 
 
 def plugin_source(part: Any) -> Source:
@@ -122,7 +103,7 @@ def _plain_value(value: Any) -> Any:
         return [_plain_value(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain_value(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def is_plain(value: Any) -> bool:
@@ -144,10 +125,15 @@ class Settings(NamedTuple):
 _settings: list[Settings] = []
 
 
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def settings() -> Settings:
     """`dlrun/settings.py`, read as text once."""
     if not _settings:
-        tree = ast.parse((PACKAGE / "settings.py").read_bytes())
+        tree = ast.parse(_read(os.path.join(PACKAGE, "settings.py")))
         classes = {node.name: _fields(node) for node in tree.body if isinstance(node, ast.ClassDef)}
         expects = next(n for n in tree.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and n.target.id == "EXPECTS")
         assert isinstance(expects.value, ast.Dict)

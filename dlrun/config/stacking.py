@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 from typing import Any
 
 from dlrun.config import reading
@@ -29,7 +28,7 @@ class Stack:
     errors: list[str] = field(default_factory=list)
 
 
-def build_stack(library: Library, overrides: list[str], from_file: FilePath | None) -> Stack:
+def build_stack(library: Library, overrides: list[str], from_file: str | None) -> Stack:
     """Read every layer there is; what cannot be read is in `errors`."""
     root = [choice for choice in defaults_choices(library.root().defaults, "conf/config.yaml") if isinstance(choice, Choice)]
     stack = Stack(library, root)
@@ -48,7 +47,7 @@ def build_stack(library: Library, overrides: list[str], from_file: FilePath | No
     return stack
 
 
-def _saved(stack: Stack, path: FilePath | None) -> None:
+def _saved(stack: Stack, path: str | None) -> None:
     """A saved config as the lowest layer; its experiment and arm are what was, their values are in it already."""
     if path is None:
         return

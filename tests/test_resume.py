@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from dlrun import registry
+from dlrun import checkpoint, registry
 
 BASE = ("train.steps=6", "train.checkpoint_every=2", "train.eval_every=3", "train.log_every=1", "train.batch_size=16", "train.keep_last=9")
 SMALL = {
@@ -22,7 +22,7 @@ OPTIONS = {
     "accumulate": ("train.accumulate=4", "model.dropout=0.2"),
     "bf16": ("train.precision=bf16",),
     "no_clip": ("train.clip_norm=null",),
-    "best": ("train.eval_every=1", "train.keep_last=1"),
+    "best": ("train.eval_every=1", "train.keep_last=5"),
     "channels_last": ("model=cnn", "model.channels=[4]", "train.channels_last=true"),
 }
 
@@ -32,7 +32,7 @@ def same_after_kill(folder: Path, *overrides: str, kill: int = 2) -> None:
     run, whole, code = runs.start(folder, *[text for text in BASE if text.split("=")[0] not in named], *overrides)
     assert code == 0 and whole["status"] == "finished"
     rows = runs.rows(run)
-    runs.kill_back_to(run, kill)
+    runs.kill_back_to(run, max(step for step in checkpoint.steps(run) if step <= kill))
     again, code, _ = runs.go_on(run)
     assert code == 0 and again["status"] == "finished"
     assert again["weights_sha256"] == whole["weights_sha256"]

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrun.config.kinds import Kind, MisfitError, show_value
 from dlrun.config.layers import Item, Layer, Path, dotted
 from dlrun.config.library import Library, Part
+from dlrun.config.messages import listing
 from dlrun.config.places import SLOT_GROUPS
-from dlrun.config.sections import START_DEFAULTS, Section, Walk, build_sections
+from dlrun.config.sections import COMMAND_LINE_ONLY, START_DEFAULTS, Node, Section, Walk, build_sections, option_paths
 from dlrun.config.slots import Table, build_table
 from dlrun.config.stacking import Stack, arm_layer, build_stack
 from dlrun.config.validate import Validator, finish
@@ -59,6 +61,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None,
     for number, layer in enumerate(stack.layers):
         _check_layer(draft, layer, stack.layers[: number + 1])
     _check_arms(draft)
+    _note_absent(draft)
     _read_parts(draft)
     tree = _assemble(draft, _nodes(draft))
     resolved, saved = finish(Validator(tree, draft.origins, draft.parts, library), draft.schema, draft.table, draft.errors)
@@ -83,10 +86,22 @@ def _check_layer(draft: Draft, layer: Layer, below: list[Layer]) -> None:
             _refuse_twice(seen, item, errors)
         draft.kept.append((layer, item))
     draft.errors += [*errors, *walk.errors]
+    draft.notes += _drop_notes(draft, layer, world, dropped)
+
+
+def _drop_notes(draft: Draft, layer: Layer, world: Table, dropped: dict[Path, list[str]]) -> Iterator[str]:
+    """What a swap discarded: values of the old part, and parts for slots that the new task does not have."""
     for slot, names in dropped.items():
         now = draft.table.choices.get(slot)
-        instead = f"{now.origin or dotted(slot) + '=' + str(now.name)} takes its place" if now else f"there is no {dotted(slot)} now"
-        draft.notes.append(f"{layer.name}: {', '.join(names)} was written for {slot[0]} {_name(world, slot)} and goes with it: {instead}")
+        why = f"there is no {dotted(slot)} now"
+        if now is not None:
+            why = f"its place is taken by {now.origin or f'{dotted(slot)}={now.name}'}"
+        yield f"dropped from {layer.name}: {', '.join(names)}, written for {slot[0]} {_name(world, slot)} ({why})"
+    if world.task == draft.table.task:
+        return
+    for slot, choice in world.choices.items():
+        if slot not in draft.table.choices and slot not in dropped and slot in layer.chosen:
+            yield f"dropped from {layer.name}: {dotted(slot)}={choice.name} (the task is {draft.table.task} now)"
 
 
 def slot_of(table: Table, path: Path) -> Path | None:
@@ -111,7 +126,7 @@ def _refuse_twice(seen: dict[Path, Item], item: Item, errors: list[str]) -> None
 
 
 def _check_arms(draft: Draft) -> None:
-    """Check the names in every arm, chosen or not: a study that fails at its third arm is found out now."""
+    """Check names and values of every arm, chosen or not: a study that would fail at its third arm is found out now."""
     below = [layer for layer in draft.stack.layers if not layer.name.startswith("arm ")][:-1]
     sources = [item for layer in below for item in layer.items if item.path == ("arms",) and isinstance(item.value, dict)]
     if draft.stack.saved is not None or not sources:
@@ -121,11 +136,45 @@ def _check_arms(draft: Draft) -> None:
             continue
         layer = arm_layer(name, overrides, sources[-1])
         world, errors = build_table(draft.stack.library, draft.stack.root, [*below, layer])
-        walk = Walk(build_sections(world), world, layer)
-        for item in walk.leaves():
-            if item.path[0] in ("experiment", "arm", "run_dir", "output_root"):
-                walk.errors.append(f"{item.origin(item.path)}: only the command line sets this")
+        schema = build_sections(world)
+        walk = Walk(schema, world, layer)
+        walk.errors += [message for item in walk.leaves() for message in _arm_value(schema, item)]
         draft.errors += [*layer.errors, *errors, *walk.errors]
+
+
+def _arm_value(schema: Section, item: Item) -> Iterator[str]:
+    """What is wrong with one value of an arm."""
+    if item.path[0] in ("experiment", "arm", *COMMAND_LINE_ONLY):
+        yield f"{item.origin(item.path)}: only the command line sets this"
+    node: Node = schema
+    for key in item.path:
+        node = node.children.get(key) if isinstance(node, Section) else None
+    if isinstance(node, Kind) and not (isinstance(item.value, str) and "${" in item.value):
+        try:
+            node.convert(item.value)
+        except MisfitError as misfit:
+            yield f"{item.origin(item.path)}: expected {misfit.expected}, found {show_value(misfit.value)}"
+
+
+def _note_absent(draft: Draft) -> None:
+    """Say which keys a saved config (of an older dlrun) lacks: they take today's defaults."""
+    saved = draft.stack.saved
+    if saved is None:
+        return
+    there = {item.path[:end] for layer, item in draft.kept if layer is saved for end in range(1, len(item.path) + 1)} | saved.consumed
+    there |= {path[:end] for path in saved.consumed for end in range(1, len(path))}
+    there |= {item.path for item in saved.items if not isinstance(item.value, dict)}
+    optional = ("expects", "start", "experiment", "arm", *COMMAND_LINE_ONLY)
+    absent = [path for path in option_paths(draft.schema) if path not in there and path[0] not in optional and path[-1] != "owns"]
+    gone = [dotted(path) for path in absent if slot_of(draft.table, path) is None or _same_part(draft, saved, path)]
+    if gone:
+        draft.notes.append(f"{saved.name} says nothing of {listing(gone)}: today's defaults")
+
+
+def _same_part(draft: Draft, saved: Layer, path: Path) -> bool:
+    """Whether the part in which `path` lies is the one that the saved config chose."""
+    slot = slot_of(draft.table, path)
+    return slot is not None and draft.table.choices[slot].origin.startswith(saved.name)
 
 
 def _read_parts(draft: Draft) -> None:
@@ -163,12 +212,22 @@ def _assemble(draft: Draft, nodes: dict[Path, dict[str, Any]]) -> dict[str, Any]
     for layer, item in draft.kept:
         if item.path[0] in SLOT_GROUPS and slot_of(draft.table, item.path) is None:
             continue
+        if item.path[:2] == ("task", "slots"):
+            _fixed_slots(draft, tree, item)
+            continue
         _one_length(draft, tree, layer, item)
         _put(tree, item)
         draft.origins[item.path] = item.origin(item.path)
     if isinstance(tree.get("start"), dict):
-        tree["start"] = {**copy.deepcopy(START_DEFAULTS), **tree["start"]}
+        given = tree["start"]
+        tree["start"] = {key: given[key] for key in ("from",) if key in given} | copy.deepcopy(START_DEFAULTS) | given
     return tree
+
+
+def _fixed_slots(draft: Draft, tree: dict[str, Any], item: Item) -> None:
+    """A task's slots are a fact of its code: a saved config may repeat them, nothing may change them."""
+    if item.path != ("task", "slots") or item.value != tree.get("task", {}).get("slots"):
+        draft.errors.append(f"{item.origin(item.path)}: the slots of task {draft.table.task} are what its own YAML says")
 
 
 def _put(tree: dict[str, Any], item: Item) -> None:

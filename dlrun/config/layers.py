@@ -12,6 +12,7 @@ from dlrun.config.reading import Document
 from dlrun.errors import UsageError
 
 Path = tuple[str, ...]
+MAX_CHAIN = 10
 
 
 class Item(NamedTuple):
@@ -32,12 +33,13 @@ class Choice(NamedTuple):
 
 @dataclass
 class Layer:
-    """One source of choices and values; `consumed` are the paths of items that turned out to be choices."""
+    """One source of choices and values; `consumed` are the paths of items that turned out to be choices, `chosen` the slots they fill."""
 
     name: str
     items: list[Item] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     consumed: set[Path] = field(default_factory=set)
+    chosen: set[Path] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     command_line: bool = False
 
@@ -112,6 +114,8 @@ def _entry(key: str, name: Any, where: str) -> Choice | UsageError:
 
 def experiment_layers(name: str, library: Library, origin: str, above: tuple[str, ...] = ()) -> list[Layer]:
     """The layers of the experiment `name`: those it builds on (`defaults: [other]`), then its own. Raises UsageError."""
+    if len(above) > MAX_CHAIN:
+        raise UsageError(f"{origin}: experiments build on each other more than {MAX_CHAIN} deep")
     if name in above:
         raise UsageError(f"{origin}: experiments build on each other in a circle: {' -> '.join((*above, name))}")
     try:
@@ -127,5 +131,7 @@ def experiment_layers(name: str, library: Library, origin: str, above: tuple[str
         elif isinstance(entry, Choice):
             own.choices.append(entry)
         elif entry != "_self_":
+            if len(found) >= MAX_CHAIN:
+                raise UsageError(f"{document.where(('defaults',))}: builds on more than {MAX_CHAIN} experiments")
             found += experiment_layers(entry, library, document.where(("defaults",)), (*above, name))
     return [*found, own]

@@ -23,7 +23,9 @@ HYDRA_KEYS = {
     "hydra.hydra_logging": "dlrun writes log.txt into the run's folder",
     "hydra.output_subdir": "the config is saved as RUN/config.yaml",
 }
-MAX_LENGTH = 20_000
+MAX_LENGTH = 4_000
+MAX_TOTAL = 10_000
+"""Characters of one override and of all of them; Hydra's parser takes a second for lists of 10 000."""
 MAX_DEPTH = 20
 
 
@@ -32,6 +34,9 @@ def command_line(overrides: Sequence[str]) -> Layer:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     layer = Layer("command line", command_line=True)
+    if sum(map(len, overrides)) > MAX_TOTAL:
+        layer.errors.append(f"command line: more than {MAX_TOTAL} characters of overrides: put them into a YAML of an experiment")
+        return layer
     parser = OverridesParser.create()
     for text in overrides:
         origin = f"command line: {printable(text, 120)}"
@@ -46,12 +51,12 @@ def _add(layer: Layer, parser: Any, text: str, origin: str) -> None:
     key = text.lstrip("+~").partition("=")[0].strip()
     if key.replace("/", ".").split(".")[0].split("@")[0] == "hydra":
         raise UsageError(f"refused: dlrun has its own options; {_instead(key)}")
+    if "=" in text and (not key or ".." in key or key[0] == "." or key[-1] == "."):
+        raise UsageError("a key is names with single dots between them")
     override, value = _parse(parser, text)
     slot_text = override.key_or_group + (f"@{override.package}" if override.package else "")
     is_slot = override.package is not None or "/" in override.key_or_group
     path = parse_slot(slot_text) if is_slot else tuple(override.key_or_group.split("."))
-    if any(not part for part in path):
-        raise UsageError("a key is names with single dots between them")
     if is_slot and path[0] not in (*SLOT_GROUPS, "experiment"):
         raise UsageError(f"no group {printable(path[0])}; there are {', '.join(SLOT_GROUPS)}")
     if override.is_delete():

@@ -39,6 +39,11 @@ SURPRISING = (
 )
 
 
+def reads_as_text(text: str) -> bool:
+    """Whether `text`, written without quotes, is read as this very text."""
+    return not (text in WORDS or INTEGER.match(text) or FLOAT.match(text) or any(pattern.match(text) for pattern, _ in SURPRISING))
+
+
 class Document:
     """A YAML file as plain data: `values` (without the defaults list), `defaults`, the line each path stands on, the `@package` header."""
 

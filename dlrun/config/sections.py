@@ -13,6 +13,7 @@ from dlrun.config.schema import settings
 from dlrun.config.slots import Table
 from dlrun.errors import UsageError
 
+MAX_ERRORS = 100
 COMMAND_LINE_ONLY = ("run_dir", "output_root")
 START_DEFAULTS = {"step": "last", "networks": {}, "freeze": [], "strict": True}
 
@@ -101,6 +102,8 @@ class Walk:
     def leaves(self) -> Iterator[Item]:
         """Every option the layer sets, with the one who set it."""
         for item in self.layer.items:
+            if item.path in self.layer.consumed:
+                continue
             node: Node = self.root
             for depth, key in enumerate(item.path):
                 if not isinstance(node, Section):
@@ -145,6 +148,8 @@ class Walk:
 
     def unknown(self, item: Item, path: Path, node: Section, value: Any) -> None:
         """Note a key that does not exist, with what there is and what was probably meant."""
+        if len(self.errors) >= MAX_ERRORS:
+            return  # a nearest match takes a millisecond
         reason = self.reason(path, value) or self.unknown_reason(path, node)
         self.errors.append(f"{item.origin(path)}: {reason}")
 

@@ -153,27 +153,41 @@ def _layer_choices(table: Table, layer: Layer) -> Iterator[Choice]:
             yield Choice(path, value, item.origin(path))
 
 
-def apply_layer(table: Table, layer: Layer) -> list[str]:
-    """Put the layer's choices into the table; gives errors, each with its origin."""
+def apply_layer(table: Table, layer: Layer, gone: frozenset[str] = frozenset()) -> list[str]:
+    """Put the layer's choices into the table; gives errors, each with its origin.
+
+    A group is chosen whole or by its slots, not both at once (`augment` takes both). Slots of the groups in `gone` were those of another
+    task, for which the layer was written.
+    """
     errors = []
     seen: dict[Path, Choice] = {}
+    parted: dict[str, Choice] = {}  # group -> its first choice by slot
     for choice in _layer_choices(table, layer):
-        if choice.slot[0] == "experiment":
+        if choice.slot[0] == "experiment" or (len(choice.slot) == 2 and choice.slot[0] in gone):
             continue
-        other = next((c for slot, c in seen.items() if slot == choice.slot or _clash(slot, choice.slot)), None)
-        if other is not None and (layer.command_line or other.slot != choice.slot):
+        group, whole = choice.slot[0], len(choice.slot) == 1
+        clash = None if group == "augment" else parted.get(group) if whole else seen.get((group,))
+        other = seen.get(choice.slot) or clash
+        if other is not None and (layer.command_line or other[:2] != choice[:2]):
             errors.append(f"{choice.origin}: given twice, also as {other.origin.removeprefix(layer.name + ': ')}: keep one")
             continue
         seen[choice.slot] = choice
+        layer.chosen.add(choice.slot)
+        if not whole:
+            parted.setdefault(group, choice)
         reason = table.put(choice)
         if reason:
             errors.append(f"{choice.origin}: {reason}")
     return errors
 
 
-def _clash(one: Path, other: Path) -> bool:
-    """Whether a group is chosen whole in one place and by slots in another (`augment` takes both)."""
-    return one[0] == other[0] and len(one) != len(other) and one[0] != "augment"
+def _slotted(library: Library, task: str) -> frozenset[str]:
+    """Groups whose slots `task` names; schedules follow optimizers."""
+    try:
+        groups = {group for group, slots in library.task_slots(task).items() if slots}
+    except UsageError:
+        return frozenset()
+    return frozenset(groups | ({"schedule"} if "optimizer" in groups else set()))
 
 
 def build_table(library: Library, root: list[Choice], layers: list[Layer]) -> tuple[Table, list[str]]:
@@ -194,6 +208,8 @@ def build_table(library: Library, root: list[Choice], layers: list[Layer]) -> tu
             elif isinstance(entry, UsageError):
                 errors += entry.lines
     last: list[str] = []
+    own = next((c.name or "" for c in root if c.slot == ("task",)), "")
     for layer in layers:
-        last = apply_layer(table, layer)
+        own = layer.task() or own
+        last = apply_layer(table, layer, frozenset() if own == task else _slotted(library, own))
     return table, [*errors, *last]

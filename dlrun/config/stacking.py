@@ -26,6 +26,7 @@ class Stack:
     saved: Layer | None = None
     layers: list[Layer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    broken: bool = False
 
 
 def build_stack(library: Library, overrides: list[str], from_file: str | None) -> Stack:
@@ -42,6 +43,7 @@ def build_stack(library: Library, overrides: list[str], from_file: str | None) -
         _experiment(stack, command)
     except UsageError as error:
         stack.errors += error.lines
+        stack.broken = True
     _arm(stack, command)
     stack.layers.append(command)
     return stack
@@ -107,7 +109,7 @@ def _arm(stack: Stack, command: Layer) -> None:
         if name != stack.arm:
             stack.errors.append(f"{origin}: the config of --from holds the values of arm {stack.arm} already: leave one out")
         return
-    if name is None:
+    if name is None or stack.broken:
         return
     sources = [item for layer in stack.layers for item in layer.items if item.path == ("arms",) and isinstance(item.value, dict)]
     arms = sources[-1].value if sources else {}

@@ -12,7 +12,7 @@ from dlrun.config.library import Library, Part
 from dlrun.config.messages import hint, listing, nearest
 from dlrun.config.places import part_names, printable
 from dlrun.config.resolve import Resolver
-from dlrun.config.sections import COMMAND_LINE_ONLY, Section
+from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, Section
 from dlrun.config.slots import Table
 
 CANONICAL = ("seed", "device", "experiment", "arm", "dataset", "augment", "task", "model", "loss", "metric", "optimizer", "schedule")
@@ -33,14 +33,16 @@ class Validator:
             if path[:end] in self.origins:
                 inner = dotted(path[end:])
                 return self.origins[path[:end]] + (f": {inner}" if inner else "")
-        for slot, part in self.parts.items():
-            if path[: len(slot)] == slot:
+        for slot in (path[:1], path[:2]):
+            if part := self.parts.get(slot):
                 return f"{part.where('.'.join(path[len(slot) : len(slot) + 1]))}: {dotted(path)}"
-        return f"{self.library.root().where(path)}: {dotted(path)}"
+        beside = next((origin for other, origin in self.origins.items() if len(path) > 1 and other[:-1] == path[:-1]), None)
+        return beside or f"{self.library.root().where(path)}: {dotted(path)}"
 
     def error(self, path: Path, message: str) -> None:
-        """Note an error at `path`."""
-        self.errors.append(f"{self.where(path)}: {message}")
+        """Note an error at `path`; a hundred are enough to see what is wrong."""
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(f"{self.where(path)}: {message}")
 
     def run(self, schema: Section) -> tuple[dict[str, Any], dict[str, Any]]:
         """(resolved, saved): both converted; what the environment gave is left as it was written in `saved`."""
@@ -55,6 +57,8 @@ class Validator:
 
     def _section(self, node: Section, resolved: Any, saved: Any, raw: Any, path: Path, failed: set[Path]) -> None:
         for key in [key for key in resolved if key not in node.children]:
+            if len(self.errors) >= MAX_ERRORS:
+                return
             known = [name for name in node.children if name not in ("name", "slots")]
             match = hint(nearest(key, known), "".join(f"{part}." for part in path))
             self.error((*path, key), f"unknown key; {node.label} has {listing(known) or 'no keys'}{match}")
@@ -62,7 +66,7 @@ class Validator:
             here = (*path, key)
             if key not in resolved:
                 if child is not None and key not in node.optional:
-                    self.error(here, f"missing: {node.label} needs {printable(key)}")
+                    self.error(here, f"missing: {node.label} needs {printable(key)}, say {dotted(here)}=...")
                 continue
             raw_value = raw.get(key) if isinstance(raw, dict) else None
             if isinstance(child, Section):
@@ -106,6 +110,8 @@ class Validator:
             return ""
         if isinstance(value, str) and kind.choices:
             return hint(nearest(value, [choice for choice in kind.choices if isinstance(choice, str)]))
+        if isinstance(value, float) and value.is_integer() and "integer" in kind.says and abs(value) < 10**15:
+            return f"; say {int(value)}"
         if "text" in kind.says and isinstance(value, (int, float)):
             return "; put it in quotes if it is meant as text"
         return ""

@@ -22,16 +22,15 @@ def _points(rows: int, modes: int, radius: float, std: float, draw: np.random.Ge
 
 
 def ring(*, modes: Count, radius: Positive, std: Positive, n: Count, seed: Seed) -> Splits:
-    """x float32 [2], y int64 the mode a point was drawn from (for measures; a GAN learns from x alone); n train rows, a quarter as many in val and in test, equally many a mode (row i lies on mode i modulo modes).
+    """x float32 [2]; y int64 the mode it was drawn from, for measures (a GAN learns from x alone). n train rows, a quarter as many in val and
+    in test, equally many a mode: row i lies on mode i modulo modes.
 
     Mode k has its centre at the angle 2 pi k / modes, the first at (radius, 0).
     """
     if n < 4 * modes:
         raise ValueError(f"dataset.n is {n}: expected at least 4 rows a mode, {4 * modes}")
     draw = np.random.Generator(np.random.PCG64(seed))
-    train, val, test = (
-        {"x": _points(rows, modes, radius, std, draw), "y": torch.arange(rows) % modes} for rows in (n, n // 4, n // 4)
-    )
+    train, val, test = ({"x": _points(rows, modes, radius, std, draw), "y": torch.arange(rows) % modes} for rows in (n, n // 4, n // 4))
     spec = DataSpec(
         in_shape=(2,),
         out_shape=(2,),

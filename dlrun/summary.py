@@ -132,7 +132,7 @@ def _level(node: Node, indent: int, depth: int) -> tuple[list[Row], int]:
     rows: list[Row] = []
     folded, i = 0, 0
     if node.own:
-        rows.append((f"{'  ' * indent}(own)", "", "", node.own, ""))
+        rows.append((f"{'  ' * indent}own parameters", "", "", node.own, ""))
     while i < len(node.children):
         child = node.children[i]
         run = 1

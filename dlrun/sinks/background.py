@@ -120,6 +120,15 @@ class Background:
         notes, self._notes = self._notes, []
         return notes + lines
 
+    def __del__(self) -> None:
+        """Never finished (the build failed, say): the pipe's end tells the feeder; nobody waits for it."""
+        process = getattr(self, "_process", None)
+        if process is not None:
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    pipe.close()
+            process.returncode = process.poll() or 0
+
     def _send(self, line: Mapping[str, Any]) -> None:
         if self._process and self._process.stdin:
             with contextlib.suppress(OSError):  # it may be dead already: `finish` says so
@@ -133,10 +142,11 @@ class Background:
             process.stdin.close()
         answers, ended = _answers(process.stdout.fileno(), deadline)
         process.stdout.close()
-        lines: list[str] = next((answer["lines"] for answer in answers if "lines" in answer), [])
-        if lines or ended:
+        lines: list[str] | None = next((answer["lines"] for answer in answers if "lines" in answer), None)
+        if lines is not None or ended:
             code = _reap(process, max(deadline, time.monotonic() + 0.2))
-            return lines or [f"{self._what}: copy incomplete, its process ended early ({_how(code)}); metrics.jsonl has it all"]
+            early = f"{self._what}: copy incomplete, its process ended early ({_how(code)}); metrics.jsonl has it all"
+            return [early] if lines is None else lines
         doing = next((answer["ending"] for answer in answers if "ending" in answer), None)
         if doing is not None:  # alive: it goes on for a bounded time of its own
             process.returncode = 0  # nobody waits for it any more, and Popen need not warn of that

@@ -1,7 +1,7 @@
 """Figures of a finished run as figures/*.png: curves, confusion matrix, worst errors, and what its task shows of itself.
 
-Drawn from metrics.jsonl after the result is safe. matplotlib is imported here and nowhere else, without pyplot: no global state, no display.
-Colours are those of Okabe and Ito 2008, "Color Universal Design", told apart with any colour vision.
+Drawn from metrics.jsonl after the result is safe. matplotlib is imported by this module and its helpers alone, without pyplot: no global
+state, no display. Colours are those of Okabe and Ito 2008, "Color Universal Design", told apart with any colour vision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from dlrun.rundir import safe_name
 from dlrun.sinks.confusion import draw_confusion
 from dlrun.sinks.curves import draw_curves
-from dlrun.sinks.paint import COLOURS, DOTS_PER_INCH, GREY, STYLE, as_array, literal, mosaic, place
+from dlrun.sinks.paint import COLOURS, DOTS_PER_INCH, GREY, STYLE, Array, as_array, literal, mosaic, place
 from dlrun.sinks.terminal import clip, number
 from dlrun.types import Look
 
@@ -87,13 +87,13 @@ def draw_errors(figure: Figure, errors: Sequence[Mapping[str, Any]], names: Sequ
         axes = _grid(figure, [image for image in images if image is not None], texts)
         axes.set_title("worst errors: true class, predicted class and its probability")
         return
-    rows = [
-        [str(e.get("row", "")), label(e["true"]), label(e["predicted"]), number(float(e["probability"]), 3), _values(e.get("x"))] for e in errors
-    ]
+    labels = [(label(e["true"]), label(e["predicted"])) for e in errors]
+    numbers = [(number(float(e["probability"]), 3), _values(e.get("x"))) for e in errors]
+    rows = [[str(e.get("row", "")), *words, *values] for e, words, values in zip(errors, labels, numbers)]
     _table(figure, ["row", "true", "predicted", "probability", "input"], rows, "worst errors")
 
 
-def _image(x: Any) -> np.ndarray[Any, Any] | None:
+def _image(x: Any) -> Array | None:
     """`x` as [H, W, 1 or 3] in 0..1, stretched to its own range; None if it is no image."""
     if x is None:
         return None
@@ -104,7 +104,8 @@ def _image(x: Any) -> np.ndarray[Any, Any] | None:
         return None
     finite = array[np.isfinite(array)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    return np.clip(np.nan_to_num((array - low) / (high - low if high > low else 1.0)), 0, 1).transpose(1, 2, 0)
+    stretched: Array = np.clip(np.nan_to_num((array - low) / (high - low if high > low else 1.0)), 0, 1)
+    return stretched.transpose(1, 2, 0)
 
 
 def _values(x: Any) -> str:
@@ -112,7 +113,7 @@ def _values(x: Any) -> str:
     return ", ".join(number(float(value), 3) for value in flat[:6]) + (" …" if flat.size > 6 else "")
 
 
-def _grid(figure: Figure, images: Sequence[np.ndarray[Any, Any]], texts: Sequence[str]) -> Any:
+def _grid(figure: Figure, images: Sequence[Array], texts: Sequence[str]) -> Any:
     """One axes with all images in a grid, each with its text above it."""
     across = int(np.ceil(np.sqrt(len(images))))
     lines = max((text.count("\n") + 1 for text in texts), default=0)
@@ -149,7 +150,8 @@ def draw_images(figure: Figure, look: Look) -> None:
     captions = [clip(str(text), 18) for text in data.get("captions", ())][:MOST_IMAGES]
     images = [_image(image) for image in as_array(data["images"])[:MOST_IMAGES]]
     if not images or any(image is None for image in images):
-        raise ValueError(f"look {look.title!r}: images are [N, C, H, W] with C = 1 or 3, or [N, H, W]; found {as_array(data['images']).shape}")
+        shape = as_array(data["images"]).shape
+        raise ValueError(f"look {look.title!r}: images are [N, C, H, W] with C = 1 or 3, or [N, H, W]; found {shape}")
     axes = _grid(figure, [image for image in images if image is not None], captions)
     axes.set_title(literal(look.title))
 

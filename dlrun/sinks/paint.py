@@ -54,7 +54,7 @@ def as_array(x: Any) -> Array:
 
 
 def mosaic(images: Sequence[Array], across: int, gap: float) -> tuple[Array, list[tuple[float, float]]]:
-    """Images [H, W, C] of one shape put into one picture, white between them, `gap` of their width above each; and their upper left corners."""
+    """Images [H, W, C] of one shape in one picture, white between them, `gap` of their width above each; and their upper left corners."""
     height, width, channels = images[0].shape
     scale = max(1, 48 // width)  # small images are enlarged, so that gaps need not be whole pixels of theirs
     above, beside = int(np.ceil(gap * width * scale)), max(1, round(0.06 * width * scale))

@@ -1,0 +1,277 @@
+"""The copies for W&B and TensorBoard: equal to metrics.jsonl, no step twice, no secret; and whatever dies or hangs there harms nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dlrun.sinks.background import Background, passed_on, start, wanted_mode
+from dlrun.sinks.feeder import Tail, parsed
+
+ROOT = Path(__file__).parents[1]
+SECRET = "s3cr3t-0f-nobody"
+KEY = "0123456789abcdef0123456789abcdef01234567"
+OPTIONS: dict[str, Any] = {"mode": "offline", "project": None, "entity": None, "group": None, "name": None, "notes": None}
+OPTIONS |= {"tags": ["a"], "log_model": False}
+NAME = "digits/[/x] \x1b[31m s0"
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home without an account, a secret in the environment."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MY_TOKEN", SECRET)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "runs" / "r 1"
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").write_text("seed: 0\nkey: ${oc.env:MY_TOKEN}\ntrain: {steps: 9, when: 2020-01-01}\n")
+    (directory / "metrics.jsonl").touch()
+    return directory
+
+
+def row(step: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"step": step, "time": step / 100, "train/loss": 1 / (step + 1)}
+    return values | ({"train/loss": "nan"} if step == 3 else {}) | ({"val/accuracy": 0.5} if step % 5 == 0 else {})
+
+
+def write(run: Path, steps: range) -> None:
+    with open(run / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps(row(step)) + "\n" for step in steps)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows in W&B's file, read by W&B's own tool."""
+    records = [json.loads(line) for line in leet(folder, "--json").splitlines()]
+    items = [record["history"]["item"] | {"step": record["history"]["step"]["num"]} for record in records if record["type"] == "history"]
+    return [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
+
+
+def leet(folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in which NaN equals NaN."""
+    return [{name: "nan" if value == "NaN" or value != value else value for name, value in row.items()} for row in rows]
+
+
+def wait_for(what: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def noted(run: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads((run / "wandb.json").read_text()))
+    return {}
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+    except OSError:
+        return True
+
+
+def kill(background: Background) -> None:
+    assert background.pid is not None
+    os.kill(background.pid, signal.SIGKILL)
+
+
+def test_copies_equal_the_truth_and_hold_no_secret(run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    background = start(run, run / "config.yaml", OPTIONS, True, NAME)
+    write(run, range(6))
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "train/lo')
+        file.flush()
+        wait_for(lambda: noted(run).get("step") == 5)
+        file.write('ss": 0.125, "time": 0.06}\n')
+    write(run, range(7, 10))
+    (run / "figures").mkdir()
+    Image.new("RGB", (30, 20)).save(run / "figures" / "curves.png")
+    (run / "events.jsonl").write_text('{"event": "started", "step": 0}\n{"event": "finished", "step": 9}\n')
+    summary = {"status": "finished", "best": {"step": 5, "metric": "val/accuracy", "value": 0.5}, "events": {"memorised": 4}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    lines = background.finish(30)
+    assert len(lines) == 2 and lines[0].startswith("TensorBoard: ") and "W&B: offline run in " in lines[1] and "wandb sync '" in lines[1]
+
+    truth = [parsed(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+    (folder,) = run.glob("wandb/offline-run-*")
+    *rows, last = history(folder)
+    assert last["figures/curves._type"] == "image-file"
+    rows.append({name: value for name, value in last.items() if not name.startswith("figures/")})
+    assert comparable(rows) == comparable([row for row in truth if row])
+    shown = json.loads(leet(folder, "--summary", "--json"))
+    assert shown["config"] == {"seed": 0, "key": "${oc.env:MY_TOKEN}", "train": {"steps": 9, "when": "2020-01-01"}}
+    assert shown["summary"]["best/step"] == 5 and shown["summary"]["events/memorised"] == 4 and shown["summary"]["status"] == "finished"
+    assert shown["exit_code"] == 0 and shown["tags"] == ["a"] and shown["name"] == "digits/[/x] \\x1b[31m s0"
+    assert scalars(run, "train/loss") == [(r["step"], pytest.approx(r["train/loss"], nan_ok=True)) for r in truth if r]
+    everything = b"".join(path.read_bytes() for path in run.rglob("*") if path.is_file())
+    assert SECRET.encode() not in everything and KEY.encode() not in everything
+    assert capfd.readouterr() == ("", "")
+
+
+def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from dlrun.sinks.tensorboard_copy import records
+
+    events = [Event.FromString(data) for path in sorted(run.glob("tensorboard/events.*")) for data in records(path)]
+    images = [value.image for event in events for value in event.summary.value if value.tag == "figures/curves"]
+    assert [(image.width, image.height) for image in images] == [(30, 20)]
+    return [(event.step, value.simple_value) for event in events for value in event.summary.value if value.tag == tag]
+
+
+def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_none_out(run: Path) -> None:
+    background = start(run, None, OPTIONS, True)
+    write(run, range(8))
+    wait_for(lambda: noted(run).get("step") == 7)
+    kill(background)
+    write(run, range(8, 12))
+    (line,) = background.finish(5)
+    assert "copy incomplete" in line and "SIGKILL" in line and "metrics.jsonl" in line
+    # the run is interrupted and resumed from its checkpoint of step 4: the rows after it are cut off and come again
+    kept = (run / "metrics.jsonl").read_text().splitlines(keepends=True)[:5]
+    (run / "metrics.jsonl").write_text("".join(kept))
+    background = start(None, None, OPTIONS, True)
+    background.attach(run, 4)
+    write(run, range(5, 15))
+    assert "wandb/offline-run-*" in background.finish(30)[-1]
+    first, second = sorted(run.glob("wandb/offline-run-*"))
+    assert [r["step"] for r in history(first) + history(second)] == list(range(15))
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2] == noted(run)["id"]
+    assert noted(run)["complete"] and noted(run)["resumed_at"] == [4]
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from dlrun.sinks.tensorboard_copy import records
+
+    events = [Event.FromString(data) for path in sorted(run.glob("tensorboard/events.*")) for data in records(path)]
+    assert [event.step for event in events if any(value.tag == "train/loss" for value in event.summary.value)] == list(range(15))
+
+
+def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "wandb.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+
+def test_without_the_package_there_is_one_note(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_wandb(tmp_path, monkeypatch, "raise ModuleNotFoundError(\"No module named 'wandb'\")")
+    background = start(run, None, OPTIONS, False)
+    write(run, range(3))
+    (line,) = background.finish(20)
+    assert line == "W&B: copy incomplete (ModuleNotFoundError: No module named 'wandb'); metrics.jsonl has it all"
+
+
+@pytest.mark.parametrize("how", ["asleep", "holding the interpreter", "stopped"])
+def test_a_hanging_feeder_costs_no_more_than_the_timeout(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    endless = "re.match('(a*)*b', 'a' * 99)"  # a C call that keeps the lock
+    fake_wandb(tmp_path, monkeypatch, f"import re, time\n{endless if how.startswith('holding') else 'time.sleep(1e6)'}\n")
+    background = start(run, None, OPTIONS, False)
+    pid = background.pid
+    assert pid is not None
+    time.sleep(0.5)
+    if how == "stopped":
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    (line,) = background.finish(0.5)
+    assert time.monotonic() - begun < 5
+    if how == "asleep":
+        assert "not complete yet (W&B is importing)" in line and f"process {pid}" in line
+        os.kill(pid, signal.SIGKILL)
+    else:
+        assert "did not answer and was stopped" in line
+    wait_for(lambda: gone(pid))
+
+
+def test_the_watchdog_ends_what_lingers(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_wandb(tmp_path, monkeypatch, "import dlrun.sinks.feeder as f, time\nf.LINGER_SECONDS = 0.5\ntime.sleep(1e6)\n")
+    background = start(run, None, OPTIONS, False)
+    pid = background.pid
+    assert pid is not None
+    time.sleep(0.5)
+    background.finish(0.1)
+    wait_for(lambda: gone(pid), 5)
+
+
+def test_online_without_an_account_is_recorded_offline(run: Path) -> None:
+    background = start(run, None, {**OPTIONS, "mode": "online"}, False)
+    write(run, range(3))
+    (line,) = background.finish(30)
+    assert "offline run in" in line and "mode=online did not work" in line and "API key" in line
+    (folder,) = run.glob("wandb/offline-run-*")
+    assert [r["step"] for r in history(folder)] == [0, 1, 2]
+
+
+def test_the_copy_is_completed_when_the_training_dies(run: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from dlrun.sinks.background import start\n"
+        f"b = start(Path(sys.argv[1]), None, {OPTIONS!r}, False); print(b.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, str(run)], env=environment, capture_output=True, text=True, check=False)
+    write(run, range(4))
+    wait_for(lambda: gone(int(done.stdout)))
+    assert noted(run)["complete"] and noted(run)["step"] == 3
+
+
+def test_nothing_is_written_for_a_run_that_never_was(tmp_path: Path) -> None:
+    directory = tmp_path / "never"
+    background = start(directory, None, OPTIONS, True)
+    assert background.finish(20) == [] and not directory.exists()
+    background = start(None, None, OPTIONS, True)
+    assert background.finish(20) == []
+    start(None, None, OPTIONS, False)  # dropped: no warning of a process still running
+
+
+def test_nothing_runs_where_nothing_is_wanted() -> None:
+    for options in (None, {**OPTIONS, "mode": "disabled"}):
+        background = start(Path("x"), None, options, False, "x")
+        assert background.pid is None and background.finish(0) == []
+
+
+def test_what_cannot_be_started_is_a_note(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(run / "missing-python"))
+    (line,) = start(run, None, OPTIONS, False).finish(1)
+    assert "could not be started" in line
+
+
+def test_modes_and_environment() -> None:
+    assert wanted_mode(OPTIONS, {}) == "offline"
+    assert wanted_mode(OPTIONS, {"WANDB_MODE": "online"}) == "online" and wanted_mode(OPTIONS, {"WANDB_MODE": "dryrun"}) == "offline"
+    assert wanted_mode(OPTIONS, {"WANDB_MODE": "nonsense"}) == "offline"
+    assert wanted_mode(OPTIONS, {"WANDB_DISABLED": "true", "WANDB_MODE": "online"}) == "disabled"
+    assert wanted_mode({**OPTIONS, "mode": "disabled"}, {"WANDB_MODE": "online"}) == "disabled"
+    needed = {"PATH": "p", "WANDB_API_KEY": "k", "https_proxy": "h", "LC_ALL": "C"}
+    assert passed_on({**needed, "AWS_SECRET_ACCESS_KEY": "s", "MY_TOKEN": "s", "PYTHONWARNINGS": "error"}) == needed
+
+
+def test_tail_reads_whole_lines_only(tmp_path: Path) -> None:
+    tail = Tail(tmp_path / "m.jsonl")
+    assert list(tail.read()) == []
+    with open(tmp_path / "m.jsonl", "ab", buffering=0) as file:
+        file.write(b'{"step": 1, "a": "inf"}\nno json\n[1]\n{"step"')
+        assert list(tail.read()) == [[{"step": 1, "a": math.inf}]]
+        assert list(tail.read()) == []
+        file.write(b": 2}\n")
+        assert list(tail.read()) == [[{"step": 2}]]

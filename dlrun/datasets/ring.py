@@ -22,7 +22,7 @@ def _points(rows: int, modes: int, radius: float, std: float, draw: np.random.Ge
 
 
 def ring(*, modes: Count, radius: Positive, std: Positive, n: Count, seed: Seed) -> Splits:
-    """x float32 [2]; y int64 the mode it was drawn from, for measures (a GAN learns from x alone). n train rows, a quarter as many in val and
+    """x float32 [2]; y int64 the mode it was drawn from, for measures (a GAN learns from x). n train rows, a quarter as many in val and
     in test, equally many a mode: row i lies on mode i modulo modes.
 
     Mode k has its centre at the angle 2 pi k / modes, the first at (radius, 0).

@@ -80,7 +80,8 @@ def _check_layer(draft: Draft, layer: Layer, below: list[Layer]) -> None:
     for item in walk.leaves():
         slot = slot_of(world, item.path)
         if slot is not None and _name(world, slot) != _name(draft.table, slot):
-            dropped.setdefault(slot, []).append(dotted(item.path))
+            if item.path != ("task", "slots"):
+                dropped.setdefault(slot, []).append(dotted(item.path))
             continue
         if layer.command_line:
             _refuse_twice(seen, item, errors)
@@ -138,8 +139,19 @@ def _check_arms(draft: Draft) -> None:
         world, errors = build_table(draft.stack.library, draft.stack.root, [*below, layer])
         schema = build_sections(world)
         walk = Walk(schema, world, layer)
+        walk.errors += _unknown_parts(world, layer)
         walk.errors += [message for item in walk.leaves() for message in _arm_value(schema, item)]
         draft.errors += [*layer.errors, *errors, *walk.errors]
+
+
+def _unknown_parts(world: Table, layer: Layer) -> Iterator[str]:
+    """Parts chosen by `layer` that cannot be had."""
+    for slot in layer.chosen & set(world.choices):
+        choice = world.choices[slot]
+        try:
+            world.library.part(slot[0], choice.name or "")
+        except UsageError as error:
+            yield from (f"{choice.origin}: {line}" if line.startswith("no ") else line for line in error.lines)
 
 
 def _arm_value(schema: Section, item: Item) -> Iterator[str]:

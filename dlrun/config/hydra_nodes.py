@@ -19,12 +19,15 @@ def compose_nodes(library: Library, parts: dict[Path, Part]) -> dict[Path, dict[
     """The composed node of each slot, interpolations left as they are. Raises UsageError."""
     from hydra import compose, initialize
     from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     store = ConfigStore.instance()
     before, store.repo = store.repo, _hydra_own(store.repo)
+    outer = GlobalHydra.instance().hydra  # of a notebook or program that uses Hydra itself
+    GlobalHydra.instance().hydra = None
     try:
         defaults: list[Any] = [{f"/{part.group}@{'.'.join(slot)}": part.name} for slot, part in parts.items()]
         store.store(name=ROOT, node={"defaults": [*defaults, "_self_"]})
@@ -36,6 +39,7 @@ def compose_nodes(library: Library, parts: dict[Path, Part]) -> dict[Path, dict[
         raise UsageError(f"the parts cannot be composed: {printable(' '.join(str(error).split()))}") from None
     finally:
         store.repo = before
+        GlobalHydra.instance().hydra = outer
     assert isinstance(tree, dict)
     return {slot: tree[slot[0]] if len(slot) == 1 else tree[slot[0]][slot[1]] for slot in parts}
 

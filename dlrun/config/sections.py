@@ -9,7 +9,7 @@ from dlrun.config.kinds import ANY, Kind, kind_of, kind_of_text
 from dlrun.config.layers import Item, Layer, Path, dotted
 from dlrun.config.messages import article, hint, listing, nearest, plural
 from dlrun.config.places import SLOT_GROUPS, part_names, printable
-from dlrun.config.schema import settings
+from dlrun.config.schema import MISSING, is_plain, settings
 from dlrun.config.slots import Table
 from dlrun.errors import UsageError
 
@@ -41,8 +41,7 @@ def part_section(table: Table, slot: Path) -> Node:
         return None
     children: dict[str, Node] = {"name": kind_of_text("str")}
     children.update({name: option.kind for name, option in part.source.options.items()})
-    optional = {name for name in part.source.options if name not in part.values and not part.bases}
-    optional -= {name for name in optional if part.document is not None}
+    optional = {name for name, option in part.source.options.items() if option.default is not MISSING and not is_plain(option.default)}
     if group == "optimizer":
         children["owns"] = kind_of_text("list[str] | None")
         optional.add("owns")

@@ -91,8 +91,7 @@ class Validator:
         try:
             resolved[key] = kind.convert(value)
         except MisfitError as misfit:
-            found = "what the environment gives, which is text" if tainted and isinstance(misfit.value, str) else show_value(misfit.value)
-            found = f"{show_value(raw)}, {found}" if tainted else found
+            found = f"{show_value(raw)}: what comes out of the environment is text" if tainted else show_value(misfit.value)
             place = f"{misfit.where}: " if misfit.where else ""
             self.error(path, f"{printable(place)}expected {misfit.expected}, found {found}{self._advice(kind, misfit.value, tainted)}")
         saved[key] = copy.deepcopy(raw) if tainted else copy.deepcopy(resolved[key])
@@ -122,7 +121,8 @@ def finish(validator: Validator, schema: Section, table: Table, errors: list[str
     resolved, saved = validator.run(schema)
     if not validator.errors:
         for path, message in cross_checks(resolved, table):
-            validator.error(path, message)
+            secret = any(tainted[: len(path)] == path for tainted in validator.resolver.tainted)
+            validator.error(path, "what the environment gives does not fit here" if secret else message)
     errors += validator.errors
     for key in COMMAND_LINE_ONLY:
         saved.pop(key, None)

@@ -11,6 +11,8 @@ from part_rules import NOT_OPTIONS, options_of
 from torch import Tensor, nn
 
 from dlrun import registry
+from dlrun.batch import Batch
+from dlrun.noise import Noise
 from dlrun.types import DataSpec, Metric, Networks
 
 
@@ -66,3 +68,26 @@ def rows(in_shape: tuple[int, ...], vocab: int | None = None, n: int = 32) -> Te
     if vocab is not None:
         return torch.randint(0, vocab, (n, *in_shape), generator=generator)
     return torch.randn(n, *in_shape, generator=generator)
+
+
+B = 24
+CLASSES = DataSpec(in_shape=(1, 8, 8), out_shape=(10,), kind="classification", classes=10)
+POINTS = DataSpec(in_shape=(2,), out_shape=(), kind="binary", classes=2)
+TOKENS = DataSpec(in_shape=(6,), out_shape=(6, 11), kind="language_model", vocab=11)
+RING = DataSpec(in_shape=(2,), out_shape=(8,), kind="classification", classes=8)
+NUMBERS = DataSpec(in_shape=(3,), out_shape=(), kind="regression")
+
+
+def batch_for(spec: DataSpec, n: int = B) -> Batch:
+    x = rows(spec.in_shape, spec.vocab, n)
+    if spec.kind == "language_model":
+        return Batch({"x": x, "y": torch.cat((x[:, 1:], torch.full((n, 1), -100)), 1)})
+    if spec.kind == "regression":
+        return Batch({"x": x, "y": x.sum(1)})
+    return Batch({"x": x, "y": torch.arange(n) % (spec.classes or 2)})
+
+
+def built(name: str, spec: DataSpec, changed: dict[str, Any], **batch: Any) -> tuple[Any, Networks, Batch]:
+    made = task(name, spec, **changed)
+    nets = networks(made, spec, **({"model": "transformer"} if spec.vocab else {}))
+    return made, nets, made.prepare(batch_for(spec, **batch), Noise(0, 0))

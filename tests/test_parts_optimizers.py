@@ -206,6 +206,8 @@ def test_mixed_dtypes_go_through_kernels_of_their_own() -> None:
             part(torch.ones(2, 3, dtype=part.weight.dtype)).sum().backward()  # type: ignore[union-attr, arg-type]
         optimizer.step()
     assert same(dict(mine.state_dict()), dict(theirs.state_dict()))
+    buckets = fused._buckets([*both.parameters()])
+    assert [[p.dtype for p in bucket] for bucket in buckets] == [[torch.float32] * 2, [torch.float64] * 2]
 
 
 def test_adamw_spares_biases_and_norms() -> None:

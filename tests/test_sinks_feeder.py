@@ -214,13 +214,19 @@ def test_the_watchdog_ends_what_lingers(run: Path, tmp_path: Path, monkeypatch: 
     wait_for(lambda: gone(pid), 5)
 
 
-def test_online_without_an_account_is_recorded_offline(run: Path) -> None:
-    background = start(run, None, {**OPTIONS, "mode": "online"}, False)
+@pytest.mark.parametrize("lacking", ["account", "network"])
+def test_what_cannot_go_online_is_recorded_offline(run: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    if lacking == "network":
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
+    background = start(run, None, {**OPTIONS, "mode": "online", "log_model": True}, False)
     write(run, range(3))
     (line,) = background.finish(30)
-    assert "offline run in" in line and "mode=online did not work" in line and "API key" in line
+    assert "offline run in" in line and "mode=online did not work" in line and ("API key" in line) == (lacking == "account")
     (folder,) = run.glob("wandb/offline-run-*")
     assert [r["step"] for r in history(folder)] == [0, 1, 2]
+    assert "there is no checkpoint" in line
 
 
 def test_the_copy_is_completed_when_the_training_dies(run: Path) -> None:
@@ -240,7 +246,7 @@ def test_nothing_is_written_for_a_run_that_never_was(tmp_path: Path) -> None:
     background = start(directory, None, OPTIONS, True)
     assert background.finish(20) == [] and not directory.exists()
     background = start(None, None, OPTIONS, True)
-    assert background.finish(20) == []
+    assert background.finish(20) == ["W&B and TensorBoard: nothing was copied, its process was never told which run to copy"]
     start(None, None, OPTIONS, False)  # dropped: no warning of a process still running
 
 

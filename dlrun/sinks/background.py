@@ -75,7 +75,7 @@ class Background:
     """A running feeder, or none: nothing is to be copied, or it could not be started."""
 
     def __init__(self, job: Mapping[str, Any], notes: list[str]) -> None:
-        self._notes, self._job = notes, job
+        self._notes, self._job, self._attached = notes, job, False
         self._process: subprocess.Popen[bytes] | None = None
         if not (job["wandb"] or job["tensorboard"]):
             return
@@ -98,6 +98,7 @@ class Background:
 
         `step` is the checkpoint a resumed run goes on from; `run_name` is the run's directory with its parent unless given.
         """
+        self._attached = True
         config = config_path or run_dir / "config.yaml"
         name = run_name or "/".join(run_dir.absolute().parts[-2:])
         self._send({"run_dir": str(run_dir.absolute()), "config": str(config.absolute()), "name": name, "step": step})
@@ -138,6 +139,8 @@ class Background:
         process, self._process = self._process, None
         if process is None or process.stdin is None or process.stdout is None:
             return []
+        if not self._attached:
+            self._notes.append(f"{self._what}: nothing was copied, its process was never told which run to copy")
         with contextlib.suppress(OSError):  # it may be dead already: that is seen below
             process.stdin.close()
         answers, ended = _answers(process.stdout.fileno(), deadline)

@@ -21,7 +21,7 @@ import yaml
 from dlrun.sinks.terminal import clean
 
 Row = dict[str, Any]
-INIT_SECONDS = 30.0
+INIT_SECONDS = 12.0
 FINISH_SECONDS = 45.0
 """For the last upload; less than the feeder's own limit, so that W&B can still say what is missing."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -90,6 +90,7 @@ class WandbCopy:
                 reason = clean(str(error).strip().split("\n")[0][:200])
                 self._note = f" (log.wandb.mode=online did not work: {reason})"
                 self._options["mode"] = "offline"
+                self._wandb.teardown()  # else its service holds the run's id
         return self._init("offline")
 
     def _init(self, mode: str) -> Any:
@@ -104,7 +105,7 @@ class WandbCopy:
             x_save_requirements=False,
             symlink=False,
             program="dlrun",
-            init_timeout=INIT_SECONDS,
+            init_timeout=float(given.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
             finish_timeout=FINISH_SECONDS,
         )
         return self._wandb.init(

@@ -5,9 +5,10 @@ Public names are resolved on first use (PEP 562): `from dlrun import register` i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as good as typing's own for mypy, without its 8 ms
 if TYPE_CHECKING:
+    from typing import Any
+
     from dlrun.batch import Batch as Batch
     from dlrun.config import defaults as defaults
     from dlrun.inspect import inspect_data as inspect_data

@@ -74,7 +74,7 @@ def save_for_replay(run: Run, folder: Path, error: NonFinite) -> Path:
     """
     if error.what == "loss" and error.step > 1 and broken_parameter(run.modules):
         error.step, error.what = error.step - 1, "gradient"
-    batches = next(run.data.stream(error.step - 1))
+    batches = run.data.batches(error.step - 1)
     error.what += f"; {culprit(run, error.step, batches)}"
     named = {
         f"{micro}.{name}.{number}": leaf.detach().cpu().contiguous().clone()

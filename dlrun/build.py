@@ -22,13 +22,13 @@ from dlrun.config import Config, defaults
 from dlrun.data import Data, prepare
 from dlrun.ema import Ema
 from dlrun.errors import DlrunError, UsageError
-from dlrun.noise import seed_generators
+from dlrun.noise import Noise, seed_generators
 from dlrun.precision import Precision
 from dlrun.registry import wire, wiring
 from dlrun.schedule import Scheduler
 from dlrun.start import begin_from, freeze
-from dlrun.task import Task
-from dlrun.types import DataSpec, Metric, Networks, Splits
+from dlrun.task import LossTask, Task
+from dlrun.types import DataSpec, Metric, Networks, NetworkShape, Splits
 
 Named = list[tuple[str, nn.Parameter]]
 METRIC_FACTS = {"best": None, "whole": False, "batches": True}
@@ -146,7 +146,7 @@ def build_metrics(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) ->
 
 def build_networks(config: Mapping[str, Any], task: Task, spec: DataSpec, seed: int) -> dict[str, nn.Module]:
     """One module a network of the task, each initialised from a seed of its own so that adding one shifts no other."""
-    shapes = task.networks(spec)
+    shapes = {name: NetworkShape(*shape) for name, shape in task.networks(spec).items()}
     parts = slots(config.get("model"), next(iter(shapes)) if len(shapes) == 1 else "model")
     if set(parts) != set(shapes):
         say = " ".join(f"model.{name}=mlp" for name in shapes)
@@ -288,6 +288,42 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     run.notes = notes
     if train["ema"] is not None and with_optimizers:
         run.ema = Ema(modules, train["ema"])
+    run.notes += drop_unfit_metrics(run)
     seed_generators(seed, "start")
     task.start(run.nets)
     return run
+
+
+def drop_unfit_metrics(run: Run) -> list[str]:
+    """Take out metrics that nobody asked for and that cannot read this network's outputs; returns a line for each.
+
+    A task brings its usual metrics along (accuracy for classes); a user's own network and loss may use outputs of another form.
+    """
+    task, asked = run.task, {*slots(run.config.get("metric"), "metric"), *(part["name"] for part in slots(run.config.get("metric"), "").values())}
+    usual = [name for name in task.metrics if name not in asked]
+    if not usual or not isinstance(task, LossTask):
+        return []
+    split = "val" if "val" in run.data.rows else "train"
+    batch = run.data.head(split, 2)
+    modes = [(part, part.training) for module in run.modules.values() for part in module.modules()]
+    try:
+        with torch.no_grad():
+            for module in run.modules.values():
+                module.eval()
+            noise = Noise(run.seed, "metrics")
+            seed_generators(*noise.key)
+            batch = task.prepare(batch, noise)
+            logits = task.logits(task.outputs(run.nets, batch))
+    except Exception:  # the same forward fails again where it can be reported: in the checks, or in the first step
+        return []
+    finally:
+        for part, training in modes:
+            part.training = training
+    lines = []
+    for name in usual:
+        try:
+            task.metrics[name](logits, batch["y"], len(batch)).value()
+        except (ValueError, RuntimeError, IndexError, KeyError, TypeError, AttributeError) as error:
+            lines.append(f"metric {name} is left out, it does not fit these outputs: {str(error).splitlines()[0]}")
+            task.metrics = {key: metric for key, metric in task.metrics.items() if key != name}
+    return lines

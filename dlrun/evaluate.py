@@ -47,7 +47,7 @@ def evaluate(run: Run, modules: Mapping[str, nn.Module], split: str, step: int) 
 def look(run: Run, modules: Mapping[str, nn.Module], split: str, rows: int = 64) -> Mapping[str, Any]:
     """What the task shows of itself on the first rows of `split`."""
     with evaluating(modules):
-        batch = next(iter(run.data.evaluation(split, rows)))
+        batch = run.data.head(split, rows)
         noise = Noise(run.seed, hash32("look"), split, 0, "look")
         seed_generators(*noise.key)
         return run.task.look(run.networks(modules), run.task.prepare(batch, noise))

@@ -7,6 +7,7 @@ before its generator is resumed, so a task's code below a yield sees the updated
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import count
 from typing import Any, Protocol
 
@@ -34,14 +35,14 @@ class Session(Protocol):
 
 def fit(run: Run, session: Session, begin: int) -> int:
     """Train from step `begin` (steps done so far) to `run.steps`, or until the session wishes to stop; returns the steps done."""
-    stream = run.data.stream(begin)
     for module in run.modules.values():
         module.train()
-    for step in range(begin, run.steps):
-        session.log.begin(session.wants_row(step + 1))
-        train_step(run, step, next(stream), session.log, session.watch)
-        if not session.after_step(step + 1):
-            return step + 1
+    with closing(run.data.stream(begin)) as stream:
+        for step in range(begin, run.steps):
+            session.log.begin(session.wants_row(step + 1))
+            train_step(run, step, next(stream), session.log, session.watch)
+            if not session.after_step(step + 1):
+                return step + 1
     return run.steps
 
 

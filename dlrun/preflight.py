@@ -19,7 +19,7 @@ def preflight(session: Session) -> None:
     run, console = session.run, session.console
     for note in run.notes:
         console.line(note)
-    batch = prepare(run, 0, 0, next(run.data.stream(0))[0])
+    batch = prepare(run, 0, 0, run.data.batches(0)[0])
     for line in describe_lines(batch):
         console.line(line)
     for name, module in run.modules.items():
@@ -43,7 +43,7 @@ def preflight(session: Session) -> None:
 
 def example(shapes: Any, name: str, batch: Batch) -> tuple[Any, ...] | None:
     """Inputs for a network's summary: the batch's x where the network takes it; None where it takes something of the task's own."""
-    fits = name in shapes and "x" in batch and tuple(getattr(batch["x"], "shape", (0,))[1:]) == tuple(shapes[name].in_shape)
+    fits = name in shapes and "x" in batch and tuple(getattr(batch["x"], "shape", (0,))[1:]) == tuple(shapes[name][0])
     return (batch["x"],) if fits else None
 
 

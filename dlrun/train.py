@@ -91,6 +91,7 @@ def drive(
             console.line(f"stopped at once, without saving; go on with: dlrun resume {path}", "warning")
             return {**session.summary, "run_dir": str(path)}, EXIT["SIGINT"]
         finally:
+            session.run.data.close()
             console.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,7 +80,9 @@ class Subject:
             finding = skipped(f"not run: {self.broken}")
         else:
             try:
-                finding = part(self)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of trial steps on copies; the training's own are shown
+                    finding = part(self)
             except NonFinite as error:
                 finding = Finding("error", f"non-finite {error.what} in trial step {error.step}", "a value overflowed or is undefined", "look at it")
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
@@ -102,7 +105,7 @@ class Subject:
     @functools.cached_property
     def raw(self) -> Batch:
         """The first training micro-batch before `prepare`."""
-        return next(self.run.data.stream(0))[0]
+        return self.run.data.batches(0)[0]
 
     @property
     def loss_task(self) -> LossTask | None:
@@ -146,9 +149,12 @@ class Subject:
         return float(self.loss_of(run, self.outputs(run, batch, training=training), batch))
 
     def fit(self, run: Run, raw: Batch, steps: int) -> Iterator[int]:
-        """Train the copy `run` on one fixed batch with its own optimizer and schedule; yields after each step."""
+        """Train the copy `run` on one fixed batch with its own optimizer; yields after each step.
+
+        Its schedule is asked for no step that the training would not ask for.
+        """
         log, watch = StepLog(), Watch(run.device)
-        for step in range(steps):
+        for step in range(min(steps, run.steps)):
             log.begin(False)
             train_step(run, step, [raw], log, watch)
             yield step + 1

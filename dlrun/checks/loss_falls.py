@@ -16,6 +16,8 @@ def loss_falls(subject: Subject) -> Finding:
         return skipped("players that oppose each other need not lower each other's loss")
     if subject.expects.get("loss_may_rise"):
         return skipped("declared by expects.loss_may_rise")
+    if subject.run.steps == 0:
+        return skipped("train.steps is 0")
     run = subject.copy()
     before = subject.batch_loss(run, subject.batch)
     deadline, done = time.perf_counter() + SECONDS, 0

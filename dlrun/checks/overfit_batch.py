@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from torch import nn
 
@@ -44,7 +45,7 @@ def overfit_batch(subject: Subject) -> Finding:
 
 def attempt(subject: Subject, raw: Batch, factor: float, floor: float | None) -> tuple[float, float, int, bool]:
     """First loss, last loss, steps, and whether the goal was reached, at `factor` times the learning rate."""
-    run = subject.copy()
+    run = replace(subject.copy(), steps=STEPS)
     without_noise(run, factor)
     prepared = run.task.prepare(raw, subject_noise(run))
     before = after = subject.batch_loss(run, prepared)
@@ -83,4 +84,4 @@ def without_noise(run: Run, factor: float) -> None:
         for group in optimizer.param_groups:
             if "lr" in group:
                 group["lr"] = copy.copy(group.get("initial_lr", group["lr"])) * factor
-        run.schedulers[name] = Scheduler(optimizer, run.steps, multiplier=lambda step, steps: 1.0)
+        run.schedulers[name] = Scheduler(optimizer, STEPS, multiplier=lambda step, steps: 1.0)

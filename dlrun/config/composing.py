@@ -17,7 +17,7 @@ from dlrun.config.layers import Item, Layer, Path, dotted
 from dlrun.config.library import Library, Part
 from dlrun.config.messages import listing
 from dlrun.config.places import SLOT_GROUPS
-from dlrun.config.sections import COMMAND_LINE_ONLY, START_DEFAULTS, Node, Section, Walk, build_sections, option_paths
+from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, START_DEFAULTS, Node, Section, Walk, build_sections, option_paths
 from dlrun.config.slots import Table, build_table
 from dlrun.config.stacking import Stack, arm_layer, build_stack
 from dlrun.config.validate import Validator, finish
@@ -66,7 +66,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None,
     tree = _assemble(draft, _nodes(draft))
     resolved, saved = finish(Validator(tree, draft.origins, draft.parts, library), draft.schema, draft.table, draft.errors)
     if draft.errors:
-        raise UsageError(list(dict.fromkeys(draft.errors)))
+        lines = list(dict.fromkeys(draft.errors))
+        more = [f"and {len(lines) - MAX_ERRORS} more errors"] if len(lines) > MAX_ERRORS else []
+        raise UsageError(lines[:MAX_ERRORS] + more)
     return Config(resolved, saved, [*draft.notes, *table.notes, *dict.fromkeys(library.notes)])
 
 
@@ -216,6 +218,7 @@ def _assemble(draft: Draft, nodes: dict[Path, dict[str, Any]]) -> dict[str, Any]
     tree.update(experiment=draft.stack.experiment, arm=draft.stack.arm)
     for group in SLOT_GROUPS:
         tree[group] = None if group == "loss" else {}
+    draft.origins.update({(*slot, "name"): choice.origin for slot, choice in draft.table.choices.items() if choice.origin})
     for slot, node in nodes.items():
         if len(slot) == 1:
             tree[slot[0]] = node

@@ -50,15 +50,10 @@ def _hydra_own(repo: dict[str, Any]) -> dict[str, Any]:
 
 
 def _store(store: Any, library: Library, part: Part) -> None:
-    pending = [(part.name, part.values, part.bases)]
-    stored = set()
-    while pending:
-        name, values, bases = pending.pop()
-        if name in stored:
-            continue
-        stored.add(name)
-        node = {"defaults": [*bases, "_self_"], **values} if bases else values
-        store.store(group=part.group, name=name, node=node)
-        for base in bases:
-            document = library.base(part.group, base)
-            pending.append((base, document.values, library.bases(part.group, document)))
+    for name, document in library.bases_of(part).items():
+        store.store(group=part.group, name=name, node=_node(document.values, library.bases(part.group, document)))
+    store.store(group=part.group, name=part.name, node=_node(part.values, part.bases))
+
+
+def _node(values: dict[str, Any], bases: tuple[str, ...]) -> dict[str, Any]:
+    return {"defaults": [*bases, "_self_"], **values} if bases else values

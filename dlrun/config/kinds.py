@@ -20,9 +20,9 @@ from dlrun.ranges import NAMED, Range
 class MisfitError(Exception):
     """A value that does not fit: `expected` says what would, `where` is the place inside the value ("" or "[2]" or ".key")."""
 
-    def __init__(self, expected: str, value: Any, where: str = "") -> None:
+    def __init__(self, expected: str, value: Any, where: str = "", choices: tuple[Any, ...] = ()) -> None:
         super().__init__(expected)
-        self.expected, self.value, self.where = expected, value, where
+        self.expected, self.value, self.where, self.choices = expected, value, where, choices
 
 
 class Kind(NamedTuple):
@@ -113,7 +113,7 @@ def _inside(convert: Callable[[Any], Any], value: Any, place: str) -> Any:
     try:
         return convert(value)
     except MisfitError as misfit:
-        raise MisfitError(misfit.expected, misfit.value, place + misfit.where) from None
+        raise MisfitError(misfit.expected, misfit.value, place + misfit.where, misfit.choices) from None
 
 
 NONE = Kind("None", "null", _null, optional=True)
@@ -126,7 +126,7 @@ def _literal(choices: tuple[Any, ...], text: str) -> Kind:
 
     def convert(value: Any) -> Any:
         if not any(value == choice and type(value) is type(choice) for choice in choices):
-            raise MisfitError(says, value)
+            raise MisfitError(says, value, choices=choices)
         return value
 
     return Kind(text, says, convert, choices, optional=None in choices)
@@ -134,6 +134,7 @@ def _literal(choices: tuple[Any, ...], text: str) -> Kind:
 
 def _union(kinds: list[Kind], text: str) -> Kind:
     says = " or ".join(kind.says for kind in kinds)
+    choices = tuple(choice for kind in kinds for choice in kind.choices)
 
     def convert(value: Any) -> Any:
         inner: MisfitError | None = None
@@ -141,10 +142,9 @@ def _union(kinds: list[Kind], text: str) -> Kind:
             try:
                 return kind.convert(value)
             except MisfitError as misfit:
-                inner = misfit if misfit.where else inner
-        raise inner or MisfitError(says, value)
+                inner = misfit if misfit.where or misfit.expected != kind.says else inner
+        raise inner or MisfitError(says, value, choices=choices)
 
-    choices = tuple(choice for kind in kinds for choice in kind.choices)
     limits = next((kind.range for kind in kinds if kind.range), None)
     container = next((kind.container for kind in kinds if kind.container), "")
     return Kind(text, says, convert, choices, limits, any(kind.optional for kind in kinds), container)

@@ -106,6 +106,19 @@ class Library:
             bases.append(base)
         return tuple(bases)
 
+    def bases_of(self, part: Part) -> dict[str, reading.Document]:
+        """Every file the part's defaults list brings in, directly or through another. Raises UsageError."""
+        found: dict[str, reading.Document] = {}
+        pending = [(base, (part.name,)) for base in part.bases]
+        while pending:
+            name, above = pending.pop()
+            if name in above:
+                raise UsageError(f"{part.group} {part.name}: its defaults lists run in a circle: {' -> '.join((*above, name))}")
+            if name not in found:
+                found[name] = self.base(part.group, name)
+                pending += [(base, (*above, name)) for base in self.bases(part.group, found[name])]
+        return found
+
     def base(self, group: str, name: str) -> reading.Document:
         """A YAML that another one of the group builds on (it need not be a part itself)."""
         path = find_yaml(group, name, self.dirs)

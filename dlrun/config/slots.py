@@ -148,7 +148,7 @@ def _layer_choices(table: Table, layer: Layer) -> Iterator[Choice]:
             layer.consumed.add(path)
             yield Choice(path[:2], value, item.origin(path))
     for path, value, item in found:
-        if table.is_choice(path, value) or (value is None and path in table.choices):
+        if table.is_choice(path, value) or (value is None and len(path) == 2 and path in table.choices):
             layer.consumed.add(path)
             yield Choice(path, value, item.origin(path))
 

@@ -93,10 +93,10 @@ def _experiment(stack: Stack, command: Layer) -> None:
         if name != stack.experiment:
             stack.errors.append(f"{origin}: the config of --from holds the values of experiment {stack.experiment} already: leave one out")
         return
-    stack.experiment = name
     if name is not None:
         for layer in experiment_layers(name, stack.library, origin):
             _add(stack, layer)
+    stack.experiment = name
 
 
 def _arm(stack: Stack, command: Layer) -> None:

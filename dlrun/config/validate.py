@@ -92,8 +92,12 @@ class Validator:
             resolved[key] = kind.convert(value)
         except MisfitError as misfit:
             found = f"{show_value(raw)}: what comes out of the environment is text" if tainted else show_value(misfit.value)
+            inner = (*path, *misfit.where.strip(".").split("."))
+            if misfit.where and inner in self.origins:
+                path, misfit.where = inner, ""
             place = f"{misfit.where}: " if misfit.where else ""
-            self.error(path, f"{printable(place)}expected {misfit.expected}, found {found}{self._advice(kind, misfit.value, tainted)}")
+            advice = "" if tainted else self._advice(misfit)
+            self.error(path, f"{printable(place)}expected {misfit.expected}, found {found}{advice}")
         saved[key] = copy.deepcopy(raw) if tainted else copy.deepcopy(resolved[key])
 
     def _leads_to_environment(self, raw: Any) -> bool:
@@ -103,15 +107,14 @@ class Validator:
         return show_value(raw if path in self.resolver.tainted else value)
 
     @staticmethod
-    def _advice(kind: Kind, value: Any, tainted: bool) -> str:
+    def _advice(misfit: MisfitError) -> str:
         """What to do about a value that does not fit."""
-        if tainted:
-            return ""
-        if isinstance(value, str) and kind.choices:
-            return hint(nearest(value, [choice for choice in kind.choices if isinstance(choice, str)]))
-        if isinstance(value, float) and value.is_integer() and "integer" in kind.says and abs(value) < 10**15:
+        value = misfit.value
+        if isinstance(value, str) and misfit.choices:
+            return hint(nearest(value, [choice for choice in misfit.choices if isinstance(choice, str)]))
+        if isinstance(value, float) and value.is_integer() and "integer" in misfit.expected and abs(value) < 10**15:
             return f"; say {int(value)}"
-        if "text" in kind.says and isinstance(value, (int, float)):
+        if "text" in misfit.expected and isinstance(value, (int, float)):
             return "; put it in quotes if it is meant as text"
         return ""
 
@@ -167,7 +170,7 @@ def _slots(config: dict[str, Any], table: Table) -> Iterator[tuple[Path, str]]:
     for slot in table.slots("schedule"):
         if slot not in optimizers:
             have = f"there are optimizers {', '.join(optimizers)}" if optimizers else "there is one optimizer: say schedule=NAME"
-            yield ("schedule", slot), f"a schedule for no optimizer; {have}"
+            yield ("schedule", slot, "name"), f"a schedule for no optimizer; {have}"
     for group, slots in table.fixed.items():
         for slot in slots or ():
             if (group, slot) not in table.choices:

@@ -7,7 +7,8 @@ happened in between. What was assumed on the way stands in `Data.notes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import count, islice, pairwise
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from dlrun.data.cut import cut_val
 from dlrun.data.fingerprint import fingerprint
 from dlrun.data.infer import complete, scan_targets
 from dlrun.data.items import Key, generators_kept, is_image, named
-from dlrun.data.loader import iterate, make_loader
+from dlrun.data.loader import end, iterate, make_loader
 from dlrun.data.normalise import normaliser
 from dlrun.data.order import Order
 from dlrun.data.sources import Items, Source, note_float64, open_source
@@ -68,14 +69,32 @@ class Data:
         """Steps that see `epochs` times as many rows as train has, rounded up."""
         return math.ceil(epochs * self.order.length / self.batch_size)
 
-    def stream(self, start: int) -> Iterator[list[Batch]]:
+    def stream(self, start: int) -> Generator[list[Batch], None, None]:
         """For step `start`, `start` + 1, ... without end: that step's micro-batches, on the device, normalised and augmented."""
-        taken = self._read_by_workers(start) if self.workers else self._read_here(start)
-        micros = len(self.cuts)
-        for step in count(start):
-            yield [self._finish(leaves, step, micro) for micro, leaves in enumerate(islice(taken, micros))]
+        with closing(self._read_by_workers(start) if self.workers else self._read_here(start)) as taken:
+            for step in count(start):
+                yield self._micros(taken, step)
 
-    def _read_here(self, start: int) -> Iterator[dict[str, Leaf]]:
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of one step, read in this process: what `stream(step)` begins with."""
+        with closing(self._read_here(step)) as taken:
+            return self._micros(taken, step)
+
+    def head(self, split: str, rows: int) -> Batch:
+        """The first `rows` rows of `split` as one batch, normalised, not augmented."""
+        source = self.sources[split]
+        return self._batch(source.take(torch.arange(min(rows, len(source)), device=source.device)))
+
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        for loader in self._loaders.values():
+            end(loader)
+        self._loaders.clear()
+
+    def _micros(self, taken: Iterator[dict[str, Leaf]], step: int) -> list[Batch]:
+        return [self._finish(leaves, step, micro) for micro, leaves in enumerate(islice(taken, len(self.cuts)))]
+
+    def _read_here(self, start: int) -> Generator[dict[str, Leaf], None, None]:
         train = self.sources["train"]
         if isinstance(train, Items):
             yield from map(train.keyed, _Steps(self, start))
@@ -84,10 +103,10 @@ class Data:
             for low, high in self.cuts:
                 yield train.take(indices if high - low == self.batch_size else indices[low:high])
 
-    def _read_by_workers(self, start: int) -> Iterator[dict[str, Leaf]]:
+    def _read_by_workers(self, start: int) -> Generator[dict[str, Leaf], None, None]:
         train = self.sources["train"]
         assert isinstance(train, Items)
-        return iterate(make_loader(train, _Steps(self, start), self.workers))
+        return iterate(make_loader(train, _Steps(self, start), self.workers), last=True)
 
     def _finish(self, leaves: dict[str, Leaf], step: int, micro: int) -> Batch:
         batch = self._batch(leaves)

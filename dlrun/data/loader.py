@@ -5,12 +5,13 @@ Workers run torch with one thread, leave Ctrl-C to the main process, and die wit
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ def _last_breath(*_: object) -> None:
 
 
 def _start_worker(parent: int, bind_to_parent: bool, worker: int) -> None:
+    gc.freeze()  # a loader inherited from the main process must not be collected here: it would shut down workers that are not this one's
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _last_breath)
@@ -71,10 +73,21 @@ def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> It
     )
 
 
-def iterate(loader: Iterable[dict[str, Leaf]]) -> Iterator[dict[str, Leaf]]:
-    """One pass over `loader`."""
+def iterate(loader: Iterable[dict[str, Leaf]], last: bool = False) -> Generator[dict[str, Leaf], None, None]:
+    """One pass over `loader`; after the `last` one, or when the generator is closed during it, its workers end."""
     with warnings.catch_warnings():
         # Python 3.12 warns of forking beside other threads (torch's pool, telemetry); workers touch neither.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
         iterator: Any = iter(loader)
-    yield from iterator
+    try:
+        yield from iterator
+    finally:
+        if last:
+            end(loader)
+
+
+def end(loader: Any) -> None:
+    """End a loader's workers now: left to the garbage collector it can take torch 5 s a worker."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()

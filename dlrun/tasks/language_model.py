@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference
 from dlrun.noise import Noise
 from dlrun.task import LossTask
@@ -32,15 +33,15 @@ class language_model(LossTask):
         return ("perplexity", "accuracy")
 
     def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
-        """Tokens (T,) to logits (T, V). Raises ValueError for data without a vocabulary."""
+        """Tokens (T,) to logits (T, V). Raises UsageError for data without a vocabulary."""
         if spec.vocab is None or not spec.in_shape:
-            raise ValueError(f"task language_model needs tokens and a vocabulary; found kind {spec.kind}, rows {spec.in_shape}")
+            raise UsageError(f"task language_model needs tokens and a vocabulary; found kind {spec.kind}, rows {spec.in_shape}")
         return {"model": NetworkShape(spec.in_shape, (*spec.in_shape, spec.vocab))}
 
     def prepare(self, batch: Batch, noise: Noise) -> Batch:
-        """Masked positions become -100 in y."""
+        """Masked positions become -100 in y. Raises UsageError where a batch has no y."""
         if "y" not in batch:
-            raise ValueError(f"task language_model reads tokens x and next tokens y from a batch; this dataset gives {', '.join(batch)}")
+            raise UsageError(f"task language_model reads tokens x and next tokens y from a batch; this dataset gives {', '.join(batch)}")
         if "mask" not in batch:
             return batch
         return batch.replace(y=torch.where(batch["mask"].bool(), batch["y"], -100))

@@ -12,13 +12,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from dlrun.batch import Batch
+from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Metric, Networks, NetworkShape
 
-Kind = Literal[
-    "classification", "binary", "regression", "language_model", "sequence", "vae", "diffusion", "contrastive", "graph", "gan", "other"
-]
 LOSSES = {"classification": "cross_entropy", "binary": "bce", "regression": "mse", "language_model": "cross_entropy"}
 METRICS = {
     "classification": ("accuracy", "worst_recall"),
@@ -58,7 +56,14 @@ class supervised(LossTask):
     After `bind`, `kind` holds the answer and `kind_inferred` whether it was inferred.
     """
 
-    def __init__(self, *, kind: Kind | None) -> None:
+    def __init__(
+        self,
+        *,
+        kind: Literal[
+            "classification", "binary", "regression", "language_model", "sequence", "vae", "diffusion", "contrastive", "graph", "gan", "other"
+        ]
+        | None,
+    ) -> None:
         self.kind_inferred = kind is None
         self._given = kind
 
@@ -68,19 +73,22 @@ class supervised(LossTask):
         return self._kind if hasattr(self, "_kind") else self._given or "other"
 
     def bind(self, spec: DataSpec, criterion: Any, metrics: Mapping[str, Metric]) -> None:
-        """Also settles the kind. Raises ValueError where no loss was chosen and the kind has no usual one."""
+        """Also settles the kind. Raises UsageError where no loss was chosen and the kind has no usual one."""
         super().bind(spec, criterion, metrics)
         self._kind = self._given or infer(spec, criterion)
         if criterion is None:
-            raise ValueError(f"task supervised of kind {self._kind} has no usual loss: say loss=NAME (or task.kind={'|'.join(LOSSES)})")
+            raise UsageError(f"task supervised of kind {self._kind} has no usual loss: say loss=NAME (or task.kind={'|'.join(LOSSES)})")
 
     def default_loss(self, spec: DataSpec) -> str | None:
         """By kind: cross_entropy, bce or mse; None for the others."""
         return LOSSES.get(self._given or infer(spec, None))
 
     def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
-        """By kind: accuracy and worst recall, mean absolute error and R2, or accuracy and perplexity."""
-        return METRICS.get(self._given or infer(spec, None), ())
+        """By kind: accuracy and worst recall, mean absolute error and R2, or accuracy and perplexity.
+
+        Before `bind` the chosen loss is unknown and the kind is what the data say.
+        """
+        return METRICS.get(self._given or infer(spec, getattr(self, "criterion", None)), ())
 
     def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
         """One network; where the kind differs from what the targets look like (0/1 integers with bce), its output follows the kind."""
@@ -92,9 +100,9 @@ class supervised(LossTask):
         return {"model": NetworkShape(spec.in_shape, shape)}
 
     def outputs(self, nets: Networks, batch: Batch) -> Any:
-        """net(x)."""
+        """net(x). Raises UsageError where a batch has no x."""
         if "x" not in batch:
-            raise ValueError(f"task supervised reads x (and y) from a batch; this dataset gives {', '.join(batch)}: name them x and y")
+            raise UsageError(f"task supervised reads x (and y) from a batch; this dataset gives {', '.join(batch)}: name them x and y")
         return nets.model(batch["x"])
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:

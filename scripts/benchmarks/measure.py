@@ -64,13 +64,16 @@ class Result:
 def compare(promise: Promise, what: str, sides: tuple[Callable[[], Sample], Callable[[], Sample]], rounds: int) -> Iterator[Result]:
     """Measure ours, theirs, ours, theirs ...; one round before the first is thrown away, for it fills caches."""
     ours, theirs = sides
-    first = ours()
-    theirs()
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
-    for unit in first:
+    ours(), theirs()
+    return results(promise, what, [(ours(), theirs()) for _ in range(rounds)])
+
+
+def results(promise: Promise, what: str, pairs: Sequence[tuple[Sample, Sample]]) -> Iterator[Result]:
+    """One result for each unit of the samples, from measurements (ours, theirs) made in turn."""
+    for unit in pairs[0][0]:
         ratios = tuple(a[unit] / b[unit] for a, b in pairs)
         middle = median(a[unit] for a, _ in pairs), median(b[unit] for _, b in pairs)
-        yield Result(promise, what, ratios, *middle, unit, judged=unit == next(iter(first)))
+        yield Result(promise, what, ratios, *middle, unit, judged=unit == next(iter(pairs[0][0])))
 
 
 def environment() -> dict[str, str]:

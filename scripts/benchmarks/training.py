@@ -13,9 +13,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from measure import PYTHON, Promise, Result, Sample, compare, dlrun, environment
+from measure import PYTHON, Promise, Result, Sample, dlrun, environment, results
 
 P1 = Promise("P1", 0.97, 0.99, at_least=True)
 P2 = Promise("P2", 1.05, 1.10, at_least=True)
@@ -67,27 +66,18 @@ def _on_a_terminal(command: Sequence[str], folder: Path) -> None:
         raise SystemExit(f"error: {' '.join(command)} exited with {code}:\n{seen.decode(errors='replace')[-2000:]}")
 
 
-def _rates(seconds: dict[str, Any]) -> Sample:
-    return {"steps/s cpu": STEPS / seconds["cpu"], "steps/s wall": STEPS / seconds["wall"]}
-
-
-def bare(optimizer: str) -> Sample:
-    """Steps a second of the loop written by hand."""
-    command = [PYTHON, str(HERE / "bare_loop.py"), str(STEPS), optimizer, str(CLIP)]
-    return _rates(json.loads(subprocess.run(command, capture_output=True, text=True, env=environment(), check=True).stdout))
-
-
-def trained(words: Sequence[str]) -> Sample:
-    """Steps a second of `dlrun train` with `words`."""
+def pair(optimizer: str, words: Sequence[str]) -> tuple[Sample, Sample]:
+    """Steps a second of `dlrun train` with `words` and of the bare loop, taking turns in one process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [PYTHON, str(HERE / "dlrun_loop.py"), str(folder / "seconds.json"), "train", *data(), *MLP, *LOOP, *words]
-        _on_a_terminal(command, folder)
+        command = [PYTHON, str(HERE / "dlrun_loop.py"), str(folder / "seconds.json"), optimizer, str(CLIP), "train"]
+        _on_a_terminal([*command, *data(), *MLP, *LOOP, *words], folder)
         seconds = json.loads((folder / "seconds.json").read_text("utf-8"))
         rows = next(folder.glob("outputs/*/*/metrics.jsonl")).read_text("utf-8").count("train/loss")
     if rows < STEPS:
         raise SystemExit(f"error: {rows} of {STEPS} steps were logged: what was measured is not what was promised")
-    return _rates(seconds)
+    ours, theirs = ({f"steps/s {clock}": STEPS / value for clock, value in seconds[side].items()} for side in ("ours", "theirs"))
+    return ours, theirs
 
 
 def same_optimizer(rounds: int) -> Iterator[Result]:
@@ -95,11 +85,10 @@ def same_optimizer(rounds: int) -> Iterator[Result]:
     adam = ["optimizer=adam", "optimizer.lr=0.001", "optimizer.weight_decay=0.0"]
     for mode in ("disabled", "offline"):
         words = [*adam, f"log.wandb.mode={mode}"]
-        sides = (lambda chosen=words: trained(chosen), lambda: bare("fused"))
-        yield from compare(P1, f"dlrun train, adam, W&B {mode} / bare, fused Adam", sides, rounds)
+        yield from results(P1, f"dlrun train, adam, W&B {mode} / bare, fused Adam", [pair("fused", words) for _ in range(rounds)])
 
 
 def defaults_of_each(rounds: int) -> Iterator[Result]:
     """P2: dlrun's default optimizer over torch's default Adam."""
-    sides = (lambda: trained(["log.wandb.mode=disabled"]), lambda: bare("default"))
-    yield from compare(P2, "dlrun train, its defaults / bare, torch's Adam", sides, rounds)
+    pairs = [pair("default", ["log.wandb.mode=disabled"]) for _ in range(rounds)]
+    yield from results(P2, "dlrun train, its defaults / bare, torch's Adam", pairs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dlrun import registry
 from dlrun.batch import Batch
+from dlrun.errors import UsageError
 from dlrun.noise import Noise
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Networks
@@ -152,9 +153,9 @@ def test_tokens_are_counted_and_masks_honoured() -> None:
     kept = F.cross_entropy(out[:, :2].reshape(-1, 11), batch["y"][:, :2].reshape(-1))
     assert made.loss(out, prepared).item() == pytest.approx(kept.item(), rel=1e-6)
     assert made.networks(TOKENS)["model"] == ((6,), (6, 11))
-    with pytest.raises(ValueError, match="reads tokens x and next tokens y"):
+    with pytest.raises(UsageError, match="reads tokens x and next tokens y"):
         made.prepare(Batch({"tokens": batch["x"]}), Noise(0))
-    with pytest.raises(ValueError, match="needs tokens and a vocabulary; found kind classification"):
+    with pytest.raises(UsageError, match="needs tokens and a vocabulary; found kind classification"):
         made.networks(CLASSES)
 
 
@@ -187,6 +188,8 @@ def supervised(spec: DataSpec, loss: Any = "default", kind: str | None = None) -
 def test_the_kind_is_inferred_from_data_and_loss(spec: DataSpec, loss: Any, kind: str, out_shape: tuple[int, ...]) -> None:
     made = supervised(spec, loss)
     assert (made.kind, made.kind_inferred, made.networks(spec)["model"].out_shape) == (kind, True, out_shape)
+    metrics = {"classification": "accuracy", "binary": "accuracy", "regression": "mae", "language_model": "accuracy"}
+    assert made.default_metrics(spec)[:1] == ((metrics[kind],) if kind in metrics else ())
 
 
 def test_a_kind_that_is_said_is_taken() -> None:
@@ -197,7 +200,7 @@ def test_a_kind_that_is_said_is_taken() -> None:
 
 
 def test_a_kind_without_a_usual_loss_asks_for_one() -> None:
-    with pytest.raises(ValueError, match="of kind vae has no usual loss: say loss=NAME") as caught:
+    with pytest.raises(UsageError, match="of kind vae has no usual loss: say loss=NAME") as caught:
         supervised(DataSpec((2,), (2,), "vae"))
     assert "\n" not in str(caught.value)
 
@@ -240,5 +243,5 @@ def test_a_loss_may_give_terms() -> None:
 
 def test_rows_without_x_are_named() -> None:
     made = supervised(NUMBERS)
-    with pytest.raises(ValueError, match="this dataset gives image, label: name them x and y"):
+    with pytest.raises(UsageError, match="this dataset gives image, label: name them x and y"):
         made.outputs(networks(made, NUMBERS), Batch({"image": torch.zeros(2, 3), "label": torch.zeros(2)}))

@@ -60,7 +60,17 @@ class supervised(LossTask):
         self,
         *,
         kind: Literal[
-            "classification", "binary", "regression", "language_model", "sequence", "vae", "diffusion", "contrastive", "graph", "gan", "other"
+            "classification",
+            "binary",
+            "regression",
+            "language_model",
+            "sequence",
+            "vae",
+            "diffusion",
+            "contrastive",
+            "graph",
+            "gan",
+            "other",
         ]
         | None,
     ) -> None:

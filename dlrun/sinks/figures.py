@@ -25,6 +25,8 @@ from dlrun.types import Look
 
 MOST_ERRORS = 16
 MOST_IMAGES = 64
+LEAST_WIDTH = 4.2
+"""Inches: room for a title."""
 MOST_TEXT_LINES, TEXT_COLUMNS = 40, 100
 
 Draw = Callable[[Figure], None]
@@ -115,12 +117,13 @@ def _values(x: Any) -> str:
 
 def _grid(figure: Figure, images: Sequence[Array], texts: Sequence[str]) -> Any:
     """One axes with all images in a grid, each with its text above it."""
-    across = int(np.ceil(np.sqrt(len(images))))
+    across = max(int(np.ceil(np.sqrt(len(images)))), min(len(images), 4))
     lines = max((text.count("\n") + 1 for text in texts), default=0)
     cell = 1.25 if texts else 0.95
     picture, places = mosaic(images, across, 0.13 * lines / cell + 0.05)
-    figure.set_size_inches(across * cell + 0.15, across * cell * picture.shape[0] / picture.shape[1] + 0.6)
-    axes = place(figure, 0.08, 0.07, 0.07, 0.53)
+    width = max(across * cell + 0.15, LEAST_WIDTH)
+    figure.set_size_inches(width, across * cell * picture.shape[0] / picture.shape[1] + 0.6)
+    axes = place(figure, 0.08, 0.07, width - across * cell - 0.08, 0.53)
     axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
     axes.axis("off")
     for text, (left, top) in zip(texts, places):
@@ -131,7 +134,7 @@ def _grid(figure: Figure, images: Sequence[Array], texts: Sequence[str]) -> Any:
 def _table(figure: Figure, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
     cells = [[literal(clip(cell, 40)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(columns), *cells]) + 2 for i in range(len(columns))]
-    figure.set_size_inches(0.085 * sum(widths) + 0.16, 0.2 * (len(rows) + 1) + 0.6)
+    figure.set_size_inches(max(0.085 * sum(widths) + 0.16, LEAST_WIDTH), 0.2 * (len(rows) + 1) + 0.6)
     axes = place(figure, 0.08, 0.1, 0.08, 0.5)
     axes.axis("off")
     axes.set_title(title)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import Batch, leaves
-from dlrun.build import Run
 from dlrun.checkpoint import write_tensors
 from dlrun.finite import NonFinite, broken_parameter
 from dlrun.loop import prepare
 from dlrun.noise import seed_generators
+from dlrun.run import Run
 
 
 def culprit(run: Run, step: int, batches: list[Batch]) -> str:

@@ -37,7 +37,7 @@ def leaves(leaf: Leaf) -> Iterator[Tensor]:
         raise TypeError(f"a batch holds tensors, or tuples and dicts of them; found {type(leaf).__name__}")
 
 
-def _zip_leaves(function: Callable[[Sequence[Tensor]], Tensor], parts: Sequence[Leaf]) -> Leaf:
+def _zip_leaves(function: Callable[..., Tensor], parts: Sequence[Leaf]) -> Leaf:
     first = parts[0]
     if isinstance(first, Tensor):
         return function(parts)

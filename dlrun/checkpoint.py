@@ -53,7 +53,9 @@ def pack(tree: Any, tensors: dict[str, Tensor], path: str) -> Any:
         tree = tree.item()
     if tree is None or isinstance(tree, (bool, int, float, str)):
         return tree
-    raise MissingError(f"state {path} holds a {type(tree).__name__}: a checkpoint keeps tensors and plain numbers, strings, lists and dicts")
+    raise MissingError(
+        f"state {path} holds a {type(tree).__name__}: a checkpoint keeps tensors and plain numbers, strings, lists and dicts"
+    )
 
 
 def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -20,7 +20,7 @@ def set_up(train: Mapping[str, Any], device: torch.device) -> list[str]:
     if train["deterministic"] and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(bool(train["deterministic"]))
-    torch.utils.deterministic.fill_uninitialized_memory = False  # only hides bugs of torch itself, and costs a write per allocation
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides bugs of torch itself, and costs a write per allocation
     if train["cudnn_benchmark"] and train["deterministic"] and device.type == "cuda":
         raise UsageError("train.cudnn_benchmark=true picks kernels by timing them: it needs train.deterministic=false")
     torch.backends.cudnn.benchmark = bool(train["cudnn_benchmark"]) and device.type == "cuda"

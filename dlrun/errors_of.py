@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.build import Run
 from dlrun.evaluate import evaluating
 from dlrun.noise import Noise, seed_generators
+from dlrun.run import Run
 from dlrun.task import LossTask
 
 WORST = 16

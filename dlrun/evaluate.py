@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlrun.build import Run
 from dlrun.noise import Noise, hash32, seed_generators
+from dlrun.run import Run
 
 
 @contextmanager
@@ -32,7 +32,8 @@ def evaluating(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 
 def evaluate(run: Run, modules: Mapping[str, nn.Module], split: str, step: int) -> dict[str, float]:
     """The metrics of `split`, exact over unequal batches; {} where the task has none."""
-    nets, totals = run.networks(modules), {}
+    nets = run.networks(modules)
+    totals: dict[str, Any] = {}
     with evaluating(modules):
         for number, batch in enumerate(run.data.evaluation(split)):
             noise = Noise(run.seed, step, split, number, "eval")

@@ -12,11 +12,12 @@ from typing import Any
 
 from torch import nn
 
-from dlrun.build import Run, build
+from dlrun.build import build
 from dlrun.config import Config, compose
 from dlrun.data import Data
 from dlrun.errors import MissingError
 from dlrun.plugins import load_plugins
+from dlrun.run import Run
 from dlrun.start import find_checkpoint, network_names
 from dlrun.state import fill
 
@@ -60,7 +61,9 @@ def load(run: str | Path, step: str | int = "best", plugins: Sequence[str] = (),
         if name not in built.modules:
             raise MissingError(f"{source.path} holds network {name}, the config builds {', '.join(built.modules)}")
     for name, module in built.modules.items():
-        averaged = {key.removeprefix(f"{name}."): value for key, value in source.tensors.get("ema", {}).items() if key.startswith(f"{name}.")}
+        averaged = {
+            key.removeprefix(f"{name}."): value for key, value in source.tensors.get("ema", {}).items() if key.startswith(f"{name}.")
+        }
         fill(f"{source.path}/{name}.safetensors", module, averaged if ema else source.tensors.get(name, {}))
         module.eval()
     return Loaded(config, built, source.step)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import Batch
-from dlrun.build import Run
 from dlrun.finite import Watch
 from dlrun.noise import Noise, seed_generators
+from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import Task
 from dlrun.types import Objective

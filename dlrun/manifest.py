@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from dlrun.build import Run
 from dlrun.plugins import loaded
+from dlrun.run import Run
 from dlrun.rundir import command_line
 
 PACKAGES = ("dlrun", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "safetensors", "wandb", "scikit-learn")
@@ -76,4 +76,8 @@ def start_facts(start: dict[str, Any] | None) -> dict[str, Any] | None:
     from dlrun.start import find_checkpoint
 
     source = find_checkpoint(Path(start["from"]).expanduser(), start.get("step") or "best")
-    return {"path": str(source.path), "step": source.step, "sha256": hashlib.sha256((source.path / "MANIFEST.json").read_bytes()).hexdigest()}
+    return {
+        "path": str(source.path),
+        "step": source.step,
+        "sha256": hashlib.sha256((source.path / "MANIFEST.json").read_bytes()).hexdigest(),
+    }

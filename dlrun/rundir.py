@@ -67,7 +67,9 @@ def new_directory(config: Mapping[str, Any]) -> Path:
     else:
         arm = f"-{safe_name(config['arm'])}" if config.get("arm") else ""
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        wanted = Path(config["output_root"]).expanduser() / safe_name(config.get("experiment") or "default") / f"{stamp}-s{config['seed']}{arm}"
+        wanted = (
+            Path(config["output_root"]).expanduser() / safe_name(config.get("experiment") or "default") / f"{stamp}-s{config['seed']}{arm}"
+        )
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for number in range(1, 10_000):
@@ -136,7 +138,9 @@ class RunDir:
         """Drop the metrics logged after the checkpoint that `length` comes from (those steps run again) and half-written event lines."""
         have = os.path.getsize(self.path / "metrics.jsonl")
         if have < length:
-            raise MissingError(f"{self.path / 'metrics.jsonl'} has {have} bytes, its checkpoint knows of {length}: the file was cut or replaced")
+            raise MissingError(
+                f"{self.path / 'metrics.jsonl'} has {have} bytes, its checkpoint knows of {length}: the file was cut or replaced"
+            )
         os.ftruncate(self.metrics.fileno(), length)
         self.metrics.seek(0, os.SEEK_END)
         text = (self.path / "events.jsonl").read_bytes()

@@ -9,9 +9,7 @@ from typing import Any
 class Scheduler:
     """Sets the learning rates of one optimizer. Exactly one of `multiplier` and `stepped` is given."""
 
-    def __init__(
-        self, optimizer: Any, steps: int, *, multiplier: Callable[[int, int], float] | None = None, stepped: Any = None
-    ) -> None:
+    def __init__(self, optimizer: Any, steps: int, *, multiplier: Callable[[int, int], float] | None = None, stepped: Any = None) -> None:
         self.optimizer, self.steps, self.multiplier, self.stepped = optimizer, steps, multiplier, stepped
         self._base = [group["lr"] for group in optimizer.param_groups] if multiplier else []
         self._last: float | None = None

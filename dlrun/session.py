@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from dlrun import checkpoint
-from dlrun.build import Run
 from dlrun.checkpoint import Checkpoint, weights_sha256
+from dlrun.errors import MissingError
 from dlrun.evaluate import evaluate
 from dlrun.events import Events
-from dlrun.errors import MissingError
 from dlrun.finite import NonFinite, Watch, broken_parameter
+from dlrun.run import Run
 from dlrun.rundir import RunDir
 from dlrun.signals import Stop
 from dlrun.sinks.console import Console

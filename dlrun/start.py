@@ -41,14 +41,18 @@ def begin_from(start: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> li
     source = find_checkpoint(run, start.get("step") or "best")
     mapping = start.get("networks") or {name: name for name in modules if name in source.tensors}
     if not mapping:
-        raise UsageError(f"start: {run} has networks {', '.join(network_names(source))}, this task has {', '.join(modules)}: set start.networks")
+        raise UsageError(
+            f"start: {run} has networks {', '.join(network_names(source))}, this task has {', '.join(modules)}: set start.networks"
+        )
     lines = []
     for mine, theirs in mapping.items():
         if mine not in modules or theirs not in source.tensors:
             raise UsageError(
                 f"start.networks: {mine}: {theirs} does not fit; here: {', '.join(modules)}, in {run}: {', '.join(network_names(source))}"
             )
-        lines.append(_load(mine, modules[mine], source.tensors[theirs], strict=start.get("strict", True), origin=f"{run} step {source.step}"))
+        lines.append(
+            _load(mine, modules[mine], source.tensors[theirs], strict=start.get("strict", True), origin=f"{run} step {source.step}")
+        )
     return lines + freeze(start.get("freeze") or [], modules)
 
 
@@ -62,7 +66,9 @@ def _load(name: str, module: nn.Module, weights: Mapping[str, Tensor], *, strict
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     odd = sorted({*own, *weights} - set(fitting))
     if odd and strict:
-        raise UsageError(f"start: network {name} and {origin} differ in {', '.join(odd[:4])}{' ...' if len(odd) > 4 else ''}: say start.strict=false")
+        raise UsageError(
+            f"start: network {name} and {origin} differ in {', '.join(odd[:4])}{' ...' if len(odd) > 4 else ''}: say start.strict=false"
+        )
     module.load_state_dict({**own, **fitting})
     left = f"; left as initialised or dropped: {', '.join(odd)}" if odd else ""
     return f"network {name} starts from {origin}: {len(fitting)} of {len(own)} entries{left}"

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.build import Run
 from dlrun.checkpoint import Checkpoint, pack, unpack
 from dlrun.errors import MissingError
+from dlrun.run import Run
 
 RESERVED = ("optimizer", "ema", "state")
 """File names in a checkpoint that no network may have."""

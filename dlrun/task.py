@@ -108,7 +108,8 @@ class LossTask(Task):
 
     def logits(self, outputs: Any) -> Tensor:
         """The tensor in `outputs` that metrics read."""
-        return outputs[0] if isinstance(outputs, tuple) else outputs
+        first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
+        return first
 
     def objectives(self, nets: Networks, batch: Batch) -> Iterator[Objective]:
         """One objective that updates every network."""

@@ -12,7 +12,7 @@ import torch
 
 from dlrun import checkpoint
 from dlrun.autopsy import save_for_replay
-from dlrun.build import Run, build, choose_device
+from dlrun.build import build, choose_device
 from dlrun.config import Config
 from dlrun.config.dump import dump
 from dlrun.environment import set_up, shape_modules
@@ -21,6 +21,7 @@ from dlrun.finite import NonFinite
 from dlrun.loop import fit
 from dlrun.manifest import manifest
 from dlrun.preflight import preflight
+from dlrun.run import Run
 from dlrun.rundir import RunDir, new_directory, write_atomic
 from dlrun.session import Session, peak_memory
 from dlrun.signals import EXIT
@@ -109,7 +110,9 @@ def attempt(session: Session, saved: checkpoint.Checkpoint | None, changed: Mapp
     except NonFinite as error:
         batch = save_for_replay(run, directory.path, error)
         fail(session, f"non-finite {error.what}", error.step)
-        raise AnswerNo(f"step {error.step}: non-finite {error.what}. Batch kept in {batch}; try a lower learning rate or train.clip_norm") from error
+        raise AnswerNo(
+            f"step {error.step}: non-finite {error.what}. Batch kept in {batch}; try a lower learning rate or train.clip_norm"
+        ) from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             fail(session, f"{type(error).__name__}: {error}")
@@ -141,7 +144,8 @@ def memory_line(session: Session) -> str:
     if train["precision"] == "fp32" and run.device.type == "cuda":
         tries.append("train.precision=bf16")
     peak = peak_memory(run.device) / 2**30
-    return f"out of memory: peak {peak:.2f} GiB on {run.device}, batch of {size} rows in {parts} part(s): try {', or '.join(tries)}, or a smaller model"
+    batch = f"batch of {size} rows in {parts} part(s)"
+    return f"out of memory: peak {peak:.2f} GiB on {run.device}, {batch}: try {', or '.join(tries)}, or a smaller model"
 
 
 def disk_line(session: Session, error: OSError) -> str:

@@ -1,6 +1,6 @@
-"""The few types that all layers share: data (`Splits`, `DataSpec`), learning (`Objective`, `Mean`, `Whole`, `Metric`), looking (`Look`).
+"""The few types that all layers share: data (`Splits`, `DataSpec`), learning (`Objective`, `Mean`, `Metric`), looking (`Look`).
 
-A task never sees the loop and the loop never asks which task it runs: what passes between them is defined here, in `batch.py` and `task.py`.
+A task never sees the loop and the loop never asks which task it runs: what passes between them stands here, in `batch.py` and `task.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
 
 def _quotient(total: Tensor, count: Tensor) -> float:
     return float(total / count) if count else float("nan")

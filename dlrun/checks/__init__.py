@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from dlrun import registry
-from dlrun.build import Run
 from dlrun.checks._frame import STAGES, Finding, Subject
+from dlrun.run import Run
 
 __all__ = ["Finding", "Subject", "run_checks"]
 

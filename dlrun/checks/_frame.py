@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
-from dlrun.build import Run
 from dlrun.evaluate import evaluating
 from dlrun.finite import NonFinite, Watch
 from dlrun.loop import prepare, train_step
 from dlrun.noise import seed_generators
 from dlrun.registry import facts
+from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import LossTask
 
@@ -84,11 +84,15 @@ class Subject:
                     warnings.simplefilter("ignore")  # of trial steps on copies; the training's own are shown
                     finding = part(self)
             except NonFinite as error:
-                finding = Finding("error", f"non-finite {error.what} in trial step {error.step}", "a value overflowed or is undefined", "look at it")
+                finding = Finding(
+                    "error", f"non-finite {error.what} in trial step {error.step}", "a value overflowed or is undefined", "look at it"
+                )
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
                 self.broken = f"{type(error).__name__} in {name}"
                 text = " ".join(str(error).split())[:300]
-                finding = Finding("error", f"{type(error).__name__}: {text}", "the parts do not fit together", "dlrun train --pdb stops there")
+                finding = Finding(
+                    "error", f"{type(error).__name__}: {text}", "the parts do not fit together", "dlrun train --pdb stops there"
+                )
         finding.check, finding.recipe = name, getattr(part, "recipe", "")
         return finding
 
@@ -118,7 +122,15 @@ class Subject:
         parts = (run.modules, run.optimizers, run.schedulers, run.task, run.owned, run.precision)
         modules, optimizers, schedulers, task, owned, precision = copy.deepcopy(parts)
         return dataclasses.replace(
-            run, modules=modules, optimizers=optimizers, schedulers=schedulers, task=task, owned=owned, precision=precision, ema=None, _updated_by={}
+            run,
+            modules=modules,
+            optimizers=optimizers,
+            schedulers=schedulers,
+            task=task,
+            owned=owned,
+            precision=precision,
+            ema=None,
+            _updated_by={},
         )
 
     @contextmanager

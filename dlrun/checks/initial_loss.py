@@ -46,7 +46,9 @@ def initial_loss(subject: Subject) -> Finding:
         cause = "the last layer starts far too large" if spread > CONFIDENT else "labels, loss and outputs do not fit each other"
         return Finding("error", text, cause, "initialise the last layer smaller, or look at what enters the loss", numbers, threshold)
     if spread > CONFIDENT:
-        return Finding("warning", text, f"over-confident at the start: logits spread by {spread:.2f}", "scale the last layer down", numbers, threshold)
+        return Finding(
+            "warning", text, f"over-confident at the start: logits spread by {spread:.2f}", "scale the last layer down", numbers, threshold
+        )
     if abs(loss - expected - spread**2 / 2) > SLACK + error:
         return Finding("warning", text, "labels or loss do not fit the logits", "look at what enters the loss", numbers, threshold)
     return Finding("ok", f"{text}: as it should be", numbers=numbers, threshold=threshold)

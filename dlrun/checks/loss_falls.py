@@ -32,5 +32,19 @@ def loss_falls(subject: Subject) -> Finding:
     if after < before:
         return Finding("ok", text, numbers=numbers, threshold=rule)
     if after == before:
-        return Finding("error", f"{text}: nothing moved", "no gradient reaches the weights, or the rate is 0", "look at lr and requires_grad", numbers, rule)
-    return Finding("error", text, "the steps are far too large, or go uphill", "try a tenth of the learning rate; look at the loss's sign", numbers, rule)
+        return Finding(
+            "error",
+            f"{text}: nothing moved",
+            "no gradient reaches the weights, or the rate is 0",
+            "look at lr and requires_grad",
+            numbers,
+            rule,
+        )
+    return Finding(
+        "error",
+        text,
+        "the steps are far too large, or go uphill",
+        "try a tenth of the learning rate; look at the loss's sign",
+        numbers,
+        rule,
+    )

@@ -22,22 +22,31 @@ def mode_switch(subject: Subject) -> Finding:
     stuck = _stuck(run.modules)
     if stuck:
         text = f"after {stuck[1]}() layer {stuck[0]} is in the other mode"
-        return Finding("error", text, "a train() method of the network's own does not reach it", "call super().train(mode)", {"layer": stuck[0]})
+        return Finding(
+            "error", text, "a train() method of the network's own does not reach it", "call super().train(mode)", {"layer": stuck[0]}
+        )
     drawn = subject.expects.get("stochastic_eval") or getattr(task, "kind", None) in SAMPLES or run.data.spec.kind in SAMPLES
     gap = _gap(subject, run, training=False)
     if gap > 0 and not drawn:
         text = f"two evaluations of the same batch differ by {gap:.3g}"
-        return Finding("error", text, "dropout or sampling is active in eval mode", "use nn.Dropout or test self.training", {"difference": gap}, "0")
+        return Finding(
+            "error", text, "dropout or sampling is active in eval mode", "use nn.Dropout or test self.training", {"difference": gap}, "0"
+        )
     active = [name for module in run.modules.values() for name, part in module.named_modules() if isinstance(part, DROPOUTS) and part.p > 0]
     if active and _gap(subject, run, training=True) == 0:
         text = f"{len(active)} dropout layers, and two training forwards are equal"
         return Finding("warning", text, "the dropout layers are not called", "call them in forward", {"layers": active[:10]}, "> 0")
-    return Finding("ok", "train() and eval() reach every layer, evaluation repeats itself", numbers={"difference": gap}, threshold="0 in eval mode")
+    return Finding(
+        "ok", "train() and eval() reach every layer, evaluation repeats itself", numbers={"difference": gap}, threshold="0 in eval mode"
+    )
 
 
 def _gap(subject: Subject, run: object, *, training: bool) -> float:
     one, two = (list(leaves(subject.outputs(run, subject.batch, training=training, key=key))) for key in ("one", "two"))  # type: ignore[arg-type]
-    return max((float((a.float() - b.float()).abs().max()) for a, b in zip(one, two, strict=True) if isinstance(a, Tensor) and a.numel()), default=0.0)
+    return max(
+        (float((a.float() - b.float()).abs().max()) for a, b in zip(one, two, strict=True) if isinstance(a, Tensor) and a.numel()),
+        default=0.0,
+    )
 
 
 def _stuck(modules: dict[str, nn.Module]) -> tuple[str, str] | None:

@@ -23,10 +23,16 @@ def ownership(subject: Subject) -> Finding:
     rule = "each trainable parameter in one optimizer"
     if missing:
         text = f"{len(missing)} of {len(trainable)} trainable parameters are in no optimizer: {', '.join(missing[:4])}"
-        return Finding("error", text, "the optimizer was built from a part of the network, or before it was changed", "pass it all", numbers, rule)
+        return Finding(
+            "error", text, "the optimizer was built from a part of the network, or before it was changed", "pass it all", numbers, rule
+        )
     if foreign:
         text = f"the optimizers hold {foreign} tensors that belong to no network"
-        return Finding("error", text, "it was built from a copy, or before layers were replaced", "build it from named_parameters", numbers, rule)
+        return Finding(
+            "error", text, "it was built from a copy, or before layers were replaced", "build it from named_parameters", numbers, rule
+        )
     if twice:
-        return Finding("error", f"held twice: {', '.join(twice[:4])}", "two groups or optimizers share parameters", "list each once", numbers, rule)
+        return Finding(
+            "error", f"held twice: {', '.join(twice[:4])}", "two groups or optimizers share parameters", "list each once", numbers, rule
+        )
     return Finding("ok", f"{len(trainable)} trainable parameters, each in one optimizer", numbers=numbers, threshold=rule)

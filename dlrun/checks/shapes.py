@@ -34,16 +34,22 @@ def shapes(subject: Subject) -> Finding:
     if out.dim() == 0 or (out.shape[0] != rows and out.shape[0] % rows):
         return _wrong(f"{rows} rows went in, outputs of shape {tuple(out.shape)} came out", "rows were folded into another axis", numbers)
     if loss.numel() != 1:
-        return _wrong(f"the loss has shape {tuple(loss.shape)}, expected one number", "the loss was not reduced", numbers, "return loss.mean()")
+        return _wrong(
+            f"the loss has shape {tuple(loss.shape)}, expected one number", "the loss was not reduced", numbers, "return loss.mean()"
+        )
     broadcast = next((str(w.message).split("\n")[0] for w in heard if "broadcast" in str(w.message)), None)
     if isinstance(target, Tensor) and out.is_floating_point() and target.is_floating_point() and _spreads(out, target):
         broadcast = broadcast or f"outputs {tuple(out.shape)} and targets {tuple(target.shape)} broadcast"
     if broadcast:
-        return _wrong(broadcast, "a missing squeeze or unsqueeze: every row is compared with every other", numbers, "give both the same shape")
+        return _wrong(
+            broadcast, "a missing squeeze or unsqueeze: every row is compared with every other", numbers, "give both the same shape"
+        )
     beyond = _beyond(out, target)
     if beyond is not None:
         return _wrong(
-            f"a target names class {beyond}, the outputs have {out.shape[-1]} classes", "labels that start at 1, or a head too small", numbers
+            f"a target names class {beyond}, the outputs have {out.shape[-1]} classes",
+            "labels that start at 1, or a head too small",
+            numbers,
         )
     shown = f" against targets {tuple(target.shape)}" if isinstance(target, Tensor) else ""
     return Finding("ok", f"outputs {tuple(out.shape)}{shown}, one loss", numbers=numbers, threshold="one output row a row, no broadcast")
@@ -61,7 +67,7 @@ def _spreads(out: Tensor, target: Tensor) -> bool:
         joint = torch.broadcast_shapes(out.shape, target.shape)
     except RuntimeError:
         return False
-    return joint.numel() > max(out.numel(), target.numel())
+    return bool(joint.numel() > max(out.numel(), target.numel()))
 
 
 def _beyond(out: Tensor, target: Any) -> int | None:

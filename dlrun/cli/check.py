@@ -1,4 +1,4 @@
-"""`dlrun check`: every sanity check that applies to a config; trains nothing that lasts, writes nothing. Exit 1 where one finds an error."""
+"""`dlrun check`: every sanity check that applies to a config; nothing lasts, nothing is written. Exit 1 where one finds an error."""
 
 from __future__ import annotations
 

@@ -38,5 +38,7 @@ def changes(arguments: Arguments) -> dict[str, Any]:
     refused += [key for key in found if key not in MAY_CHANGE and not key.startswith("log.")]
     if refused:
         may = ", ".join(MAY_CHANGE)
-        raise UsageError([f"{key}: a resumed run keeps it; {may} and log.* may change; say dlrun train --from RUN/config.yaml" for key in refused])
+        raise UsageError(
+            [f"{key}: a resumed run keeps it; {may} and log.* may change; say dlrun train --from RUN/config.yaml" for key in refused]
+        )
     return found

@@ -1,0 +1,74 @@
+"""From nodes of a config to single parts: slots, options, and calls through the registries. Losses and metrics are made here."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from dlrun import registry
+from dlrun.config import defaults
+from dlrun.errors import UsageError
+from dlrun.registry import wire
+from dlrun.task import Task
+from dlrun.types import DataSpec, Metric
+
+METRIC_FACTS = {"best": None, "whole": False, "batches": True}
+"""What a metric may say of itself, and what holds where it does not."""
+
+
+def slots(node: Mapping[str, Any] | None, single: str) -> dict[str, Mapping[str, Any]]:
+    """The parts in a config node: {slot: part}; a node with one part is the slot `single`."""
+    if not node:
+        return {}
+    return {single: node} if isinstance(node.get("name"), str) else dict(node)
+
+
+def options(part: Mapping[str, Any], *drop: str) -> dict[str, Any]:
+    """A part's own options: what stands beside its name."""
+    return {key: value for key, value in part.items() if key not in ("name", *drop)}
+
+
+def make(group: str, part: Mapping[str, Any], available: Mapping[str, Any], *drop: str) -> Any:
+    """Build one part. A ValueError of dlrun's own parts is the user's to mend; plugins keep their traceback."""
+    name = part["name"]
+    try:
+        return wire(f"{group} {name}", registry.get(group, name), available, options(part, *drop))
+    except (ValueError, TypeError) as error:
+        if isinstance(error, TypeError) and "left of `*`" not in str(error):
+            raise
+        if name in registry.PLUGINS[group] and isinstance(error, ValueError):
+            raise
+        raise UsageError(f"{group} {name}: {error}") from error
+
+
+def bound(group: str, part: Mapping[str, Any]) -> Any:
+    """A part that is called later (loss, metric, augment, schedule) with its options bound; a class is built now."""
+    found = registry.get(group, part["name"])
+    if inspect.isclass(found):
+        return make(group, part, {})
+    return functools.partial(found, **options(part)) if options(part) else found
+
+
+def build_loss(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) -> Any:
+    """The configured loss, or the task's default; several are a dict; None where the task needs none."""
+    parts = slots(node, "loss")
+    if not parts:
+        name = task.default_loss(spec)
+        return bound("loss", {"name": name, **defaults(f"loss/{name}")}) if name else None
+    built = {slot: bound("loss", part) for slot, part in parts.items()}
+    return built["loss"] if list(built) == ["loss"] else built
+
+
+def build_metrics(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) -> dict[str, Metric]:
+    """Configured metrics first (the first one with a direction chooses `best`), then those that always go with the task."""
+    parts = {part["name"] if slot == "metric" else slot: part for slot, part in slots(node, "metric").items()}
+    for name in task.default_metrics(spec):
+        parts.setdefault(name, {"name": name, **defaults(f"metric/{name}")})
+    metrics = {}
+    for slot, part in parts.items():
+        found = registry.get("metric", part["name"])
+        facts: dict[str, Any] = {fact: getattr(found, fact, value) for fact, value in METRIC_FACTS.items()}
+        metrics[slot] = Metric(slot, bound("metric", part), **facts)
+    return metrics

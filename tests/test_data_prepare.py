@@ -171,7 +171,7 @@ INFERRED = [
     (torch.arange(20) % 5, ("classification", 5, (5,))),
     (torch.arange(20) * 1000, ("regression", None, ())),
     (torch.arange(20) - 3, ("regression", None, ())),
-    (torch.rand(20, 3), ("regression", None, (3,))),
+    (torch.linspace(0, 1, 60).view(20, 3), ("regression", None, (3,))),
     ((torch.arange(20) % 2).double(), ("binary", None, ())),
     ((torch.arange(20) % 2).bool(), ("binary", None, ())),
     ((torch.arange(20) % 2).float()[:, None], ("binary", None, (1,))),

@@ -27,7 +27,7 @@ from dlrun.session import Session, peak_memory
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
 from dlrun.sinks.console import Console
-from dlrun.wrapup import wrap_up
+from dlrun.wrapup import WAIT_SECONDS, wrap_up
 
 DISK = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG)
 
@@ -84,15 +84,20 @@ def drive(
     path, console = session.directory.path, session.console
     with open(path / "log.txt", "a", encoding="utf-8") as log, session.stop:
         console.attach(log)
+        if background is not None:
+            background.attach(path, saved.step if saved else 0)
         try:
             status = attempt(session, saved, changed)
-            code = wrap_up(session, background, status)
+            code = wrap_up(session, status)
             return {**session.summary, "run_dir": str(path)}, code
         except KeyboardInterrupt:
             console.line(f"stopped at once, without saving; go on with: dlrun resume {path}", "warning")
             return {**session.summary, "run_dir": str(path)}, EXIT["SIGINT"]
         finally:
             session.run.data.close()
+            if background is not None:
+                for line in background.finish(WAIT_SECONDS):
+                    console.line(line)
             console.close()
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dlrun.evaluate import look
 from dlrun.session import Session
 from dlrun.signals import EXIT
-from dlrun.sinks.background import Background
 
 WAIT_SECONDS = 15.0
 """How long a finished run waits for its copies (W&B, TensorBoard); what is missing then can be uploaded later."""
 
 
-def wrap_up(session: Session, background: Background | None, status: str) -> int:
-    """Say how the run ended; draw and copy. Returns the exit code. The result is safe already: nothing here can harm it."""
+def wrap_up(session: Session, status: str) -> int:
+    """Say how the run ended and draw. Returns the exit code. The result is safe already: nothing here can harm it."""
     run, console, path = session.run, session.console, session.directory.path
     console.result({**session.summary, "run_dir": str(path)})
     if status == "finished":
         draw_figures(session)
-    if background is not None:
-        for line in background.finish(WAIT_SECONDS):
-            console.line(line)
     if status == "finished":
         return 0
     console.line(f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {path}", "warning")

@@ -207,9 +207,12 @@ from test_data_stream import Noisy
 from dlrun.data import prepare
 from dlrun.types import DataSpec, Splits
 class Slow(Noisy):
+    read = 0
     def __getitem__(self, index):
         print("worker", os.getpid(), torch.get_num_threads(), flush=True)
-        time.sleep(0.05)
+        self.read += 1
+        if self.read > 5:
+            time.sleep(60)  # so that only the kernel can end it
         return super().__getitem__(index)
 spec = DataSpec(kind="classification", classes=3)  # else the targets of all items are read first
 splits = Splits(Slow(400), Noisy(6), spec=spec)

@@ -22,7 +22,15 @@ from dlrun.errors import AnswerNo, MissingError
 from dlrun.rundir import RunDir
 from dlrun.session import Session
 
-BASE = ("train.steps=6", "train.checkpoint_every=2", "train.eval_every=0", "train.log_every=1", "model.width=8", "train.keep_last=9", "train.ema=0.9")
+BASE = (
+    "train.steps=6",
+    "train.checkpoint_every=2",
+    "train.eval_every=0",
+    "train.log_every=1",
+    "model.width=8",
+    "train.keep_last=9",
+    "train.ema=0.9",
+)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ def start_copies(config: Any) -> Any:
     from dlrun.sinks.background import start
 
     log = config.resolved["log"]
-    return start(None, None, log["wandb"], log["tensorboard"])
+    wandb = {**log["wandb"], "group": log["wandb"]["group"] or config.resolved["experiment"]}
+    return start(None, None, wandb, log["tensorboard"])
 
 
 def open_console(arguments: Arguments) -> Any:

@@ -113,7 +113,6 @@ class Session:
 
     def start(self) -> None:
         """Evaluate before training (row 0) and start the clock."""
-        self.directory.event("started", 0, 0.0)
         self.evaluate(0)
         self._go()
 

@@ -106,6 +106,7 @@ def attempt(session: Session, saved: checkpoint.Checkpoint | None, changed: Mapp
     run, directory = session.run, session.directory
     try:
         if saved is None:
+            directory.event("started", 0, 0.0)
             preflight(session)
             session.start()
         else:

@@ -27,6 +27,9 @@ from dlrun.task import Task
 from dlrun.types import DataSpec, NetworkShape, Splits
 from dlrun.unfit import drop_unfit_metrics
 
+RESERVED = ("optimizer", "ema", "state", "loss")
+"""Names that files of a checkpoint and losses with parameters have; no network may have them."""
+
 
 def build_networks(config: Mapping[str, Any], task: Task, spec: DataSpec, seed: int) -> dict[str, nn.Module]:
     """One module a network of the task, each initialised from a seed of its own so that adding one shifts no other."""
@@ -38,6 +41,9 @@ def build_networks(config: Mapping[str, Any], task: Task, spec: DataSpec, seed: 
             f"task {config['task']['name']} has networks {', '.join(shapes)}, the config has {', '.join(parts) or 'none'}: say {say}"
         )
     modules: dict[str, nn.Module] = {}
+    odd = [name for name in shapes if not name.isidentifier() or name in RESERVED]
+    if odd:
+        raise UsageError(f"task {config['task']['name']}: network {odd[0]!r} needs another name: an identifier, not {', '.join(RESERVED)}")
     for name, shape in shapes.items():
         seed_generators(seed, "init", name)
         supplied = {"in_shape": shape.in_shape, "out_shape": shape.out_shape, "classes": spec.classes, "vocab": spec.vocab}
@@ -91,7 +97,9 @@ def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Da
 def build_task(config: Mapping[str, Any], data: Data) -> Task:
     """The task with its loss and metrics."""
     task = make("task", config["task"], {"spec": data.spec}, "slots")
-    task.bind(data.spec, build_loss(config.get("loss"), task, data.spec), build_metrics(config.get("metric"), task, data.spec))
+    loss = build_loss(config.get("loss"), task, data.spec)
+    task.bind(data.spec, loss, {})  # which metrics are usual may depend on the loss
+    task.bind(data.spec, loss, build_metrics(config.get("metric"), task, data.spec))
     if task.couples_rows and config["train"]["accumulate"] > 1:
         raise UsageError(f"task {config['task']['name']} couples the rows of a batch: train.accumulate must be 1")
     return task  # type: ignore[no-any-return]

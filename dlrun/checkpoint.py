@@ -35,6 +35,10 @@ class Checkpoint:
     state: dict[str, Any]
     tensors: dict[str, dict[str, Tensor]]
 
+    def networks(self) -> list[str]:
+        """Names of the networks it holds (and of the loss, where that has parameters)."""
+        return [name for name in self.tensors if name not in ("optimizer", "ema", "state")]
+
 
 def pack(tree: Any, tensors: dict[str, Tensor], path: str) -> Any:
     """`tree` as plain JSON; its tensors move into `tensors` under readable names. Inverse of `unpack`."""

@@ -18,7 +18,7 @@ from dlrun.data import Data
 from dlrun.errors import MissingError
 from dlrun.plugins import load_plugins
 from dlrun.run import Run
-from dlrun.start import find_checkpoint, network_names
+from dlrun.start import find_checkpoint
 from dlrun.state import fill
 
 
@@ -57,7 +57,7 @@ def load(run: str | Path, step: str | int = "best", plugins: Sequence[str] = (),
     source = find_checkpoint(path, best_or_last(path) if step == "best" else step)
     if ema and "ema" not in source.tensors:
         raise MissingError(f"{source.path} holds no averaged weights: the run had train.ema=null")
-    for name in network_names(source):
+    for name in source.networks():
         if name not in built.modules:
             raise MissingError(f"{source.path} holds network {name}, the config builds {', '.join(built.modules)}")
     for name, module in built.modules.items():

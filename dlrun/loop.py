@@ -20,7 +20,7 @@ from dlrun.noise import Noise, seed_generators
 from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import Task
-from dlrun.types import Objective
+from dlrun.types import Objective, double
 
 
 class Session(Protocol):
@@ -96,7 +96,7 @@ def apply_objective(
         if objective is None:
             continue
         first = first or objective
-        counts.append(objective.count)
+        counts.append(objective.count if len(generators) == 1 else double(objective.count))  # float32 shares would cost 1e-8
         share = relative_weight(counts) if len(generators) > 1 else 1.0
         if share is None:  # no counted unit: the loss is 0/0 and adds nothing
             continue

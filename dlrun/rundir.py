@@ -20,6 +20,9 @@ from typing import IO, Any
 from dlrun.errors import MissingError
 
 
+LARGEST_JSON = 64 << 20
+
+
 def jsonable(value: Any) -> Any:
     """`value` with non-finite floats as the strings "nan", "inf", "-inf", so that every line is valid JSON."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -48,6 +51,19 @@ def write_atomic(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run directory as data; MissingError where it is damaged, not there, or too large."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise MissingError(f"{path} is larger than {LARGEST_JSON >> 20} MiB: it is not one of dlrun's")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MissingError(f"{path} cannot be read: {type(error).__name__}") from None
+    if not isinstance(found, dict):
+        raise MissingError(f"{path} holds a {type(found).__name__}, expected an object")
+    return found
 
 
 def safe_name(text: str) -> str:

@@ -42,23 +42,18 @@ def begin_from(start: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> li
     mapping = start.get("networks") or {name: name for name in modules if name in source.tensors}
     if not mapping:
         raise UsageError(
-            f"start: {run} has networks {', '.join(network_names(source))}, this task has {', '.join(modules)}: set start.networks"
+            f"start: {run} has networks {', '.join(source.networks())}, this task has {', '.join(modules)}: set start.networks"
         )
     lines = []
     for mine, theirs in mapping.items():
         if mine not in modules or theirs not in source.tensors:
             raise UsageError(
-                f"start.networks: {mine}: {theirs} does not fit; here: {', '.join(modules)}, in {run}: {', '.join(network_names(source))}"
+                f"start.networks: {mine}: {theirs} does not fit; here: {', '.join(modules)}, in {run}: {', '.join(source.networks())}"
             )
         lines.append(
             _load(mine, modules[mine], source.tensors[theirs], strict=start.get("strict", True), origin=f"{run} step {source.step}")
         )
     return lines + freeze(start.get("freeze") or [], modules)
-
-
-def network_names(source: checkpoint.Checkpoint) -> list[str]:
-    """The networks a checkpoint holds."""
-    return [name for name in source.tensors if name not in ("optimizer", "ema", "state")]
 
 
 def _load(name: str, module: nn.Module, weights: Mapping[str, Tensor], *, strict: bool, origin: str) -> str:

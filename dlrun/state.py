@@ -15,9 +15,6 @@ from dlrun.checkpoint import Checkpoint, pack, unpack
 from dlrun.errors import MissingError
 from dlrun.run import Run
 
-RESERVED = ("optimizer", "ema", "state")
-"""File names in a checkpoint that no network may have."""
-
 
 def capture(run: Run) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The state of a run's parts: (JSON, tensors by file)."""
@@ -51,7 +48,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
 def restore_networks(run: Run, saved: Checkpoint) -> None:
     """The weights alone: every network and, where the run has them, the averages."""
     where = saved.path
-    networks = sorted(set(saved.tensors) - set(RESERVED))
+    networks = sorted(saved.networks())
     if networks != sorted(run.modules):
         raise MissingError(f"{where} holds networks {', '.join(networks)}, the config builds {', '.join(sorted(run.modules))}")
     for name, module in run.modules.items():

@@ -120,7 +120,7 @@ class LossTask(Task):
     def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
         """The configured metrics that say something of one batch."""
         logits, rows = self.logits(outputs), len(batch)
-        return {name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
+        return {name: metric(logits, batch.get("y"), rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
 
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
         """Loss, its terms and the configured metrics."""
@@ -130,7 +130,7 @@ class LossTask(Task):
         means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
         means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
         logits, rows = self.logits(outputs), len(batch)
-        return {**means, **{name: metric(logits, batch["y"], rows) for name, metric in self.metrics.items()}}
+        return {**means, **{name: metric(logits, batch.get("y"), rows) for name, metric in self.metrics.items()}}
 
 
 def _with_terms(loss: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> tuple[Tensor, Mapping[str, Tensor]]:

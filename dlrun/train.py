@@ -16,18 +16,20 @@ from dlrun.build import build, choose_device
 from dlrun.config import Config
 from dlrun.config.dump import dump
 from dlrun.environment import set_up, shape_modules
+from dlrun.events import Events
 from dlrun.errors import AnswerNo, DlrunError, MissingError
 from dlrun.finite import NonFinite
 from dlrun.loop import fit
 from dlrun.manifest import manifest
+from dlrun.plugins import loaded
 from dlrun.preflight import preflight
 from dlrun.run import Run
-from dlrun.rundir import RunDir, new_directory, write_atomic
+from dlrun.rundir import RunDir, new_directory, read_json, write_atomic
 from dlrun.session import Session, peak_memory
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
 from dlrun.sinks.console import Console
-from dlrun.wrapup import WAIT_SECONDS, wrap_up
+from dlrun.wrapup import finish_copies, wrap_up
 
 DISK = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG)
 
@@ -35,6 +37,7 @@ DISK = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.ENOENT, errno.
 def build_run(config: Config, *, load_start: bool = True) -> Run:
     """The built run with the process set up for it; nothing is written yet."""
     train = config.resolved["train"]
+    Events(config.resolved.get("events") or {})  # a condition that cannot be read is said before anything is written
     lines = set_up(train, choose_device(config.resolved["device"]))
     run = build(config, load_start=load_start)
     run.notes += lines + shape_modules(train, run.modules)
@@ -63,9 +66,28 @@ def resume(
         for line in passed:
             console.line(f"passed over a damaged checkpoint: {line}", "warning")
         run = build_run(config, load_start=False)
+        for line in same_machine(path, run):
+            console.line(line, "warning")
         if changed:
             write_atomic(path / "config.yaml", dump(config.saved))
         return drive(Session(run, directory, console), background, saved, changed)
+
+
+def same_machine(path: Path, run: Run) -> list[str]:
+    """Use the thread count the run began with; returns lines for what else keeps a resumed run from giving the same bits."""
+    before = read_json(path / "manifest.json")
+    lines, threads = [], before.get("threads")
+    if run.train["threads"] is None and isinstance(threads, int) and 0 < threads <= 4096 and threads != torch.get_num_threads():
+        lines.append(f"threads: {threads}, as when the run began (this machine would take {torch.get_num_threads()})")
+        torch.set_num_threads(threads)
+    if before.get("device") != str(run.device):
+        lines.append(f"device {run.device}, the run began on {before.get('device')}: the same bits are not promised")
+    known = {Path(str(plugin["name"])).name: plugin["sha256"] for plugin in before.get("plugins") or []}
+    changed = [plugin["name"] for plugin in loaded() if known.get(Path(plugin["name"]).name, plugin["sha256"]) != plugin["sha256"]]
+    lines += [f"plugin {name} has changed since the run began: the same bits are not promised" for name in changed]
+    if (before.get("data") or {}).get("fingerprint") != run.data.fingerprint:
+        raise MissingError(f"{path}: the data are not those the run began with (fingerprint {run.data.fingerprint[:24]}...): train anew")
+    return lines
 
 
 def open_directory(path: Path) -> RunDir:
@@ -95,9 +117,7 @@ def drive(
             return {**session.summary, "run_dir": str(path)}, EXIT["SIGINT"]
         finally:
             session.run.data.close()
-            if background is not None:
-                for line in background.finish(WAIT_SECONDS):
-                    console.line(line)
+            finish_copies(console, background)
             console.close()
 
 
@@ -122,6 +142,8 @@ def attempt(session: Session, saved: checkpoint.Checkpoint | None, changed: Mapp
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             fail(session, f"{type(error).__name__}: {error}")
+            if "deterministic implementation" in str(error):
+                raise MissingError(f"{str(error).split('.')[0]}: say train.deterministic=false") from error
             raise
         fail(session, "out of memory")
         raise MissingError(memory_line(session)) from error

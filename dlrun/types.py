@@ -53,7 +53,10 @@ class Whole:
 
 
 def double(value: Tensor | float) -> Tensor:
-    return value.double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    """`value` in float64: sums of many rows stay exact enough. Apple's MPS has no float64, so there it moves to the CPU."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64)
+    return value.cpu().double() if value.device.type == "mps" else value.double()
 
 
 class NetworkShape(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dlrun.evaluate import look
 from dlrun.session import Session
 from dlrun.signals import EXIT
+from dlrun.sinks.background import Background
+from dlrun.sinks.console import Console
 
 WAIT_SECONDS = 15.0
 """How long a finished run waits for its copies (W&B, TensorBoard); what is missing then can be uploaded later."""
@@ -20,6 +22,12 @@ def wrap_up(session: Session, status: str) -> int:
         return 0
     console.line(f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {path}", "warning")
     return 75 if session.reason == "max_seconds" else EXIT[session.reason or "SIGINT"]
+
+
+def finish_copies(console: Console, background: Background | None) -> None:
+    """Wait for W&B and TensorBoard to have it all, and say where it lies or what is missing."""
+    for line in background.finish(WAIT_SECONDS) if background is not None else ():
+        console.line(line)
 
 
 def draw_figures(session: Session) -> None:

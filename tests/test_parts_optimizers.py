@@ -15,7 +15,7 @@ import torch
 from parts import options
 from torch import Tensor, nn
 
-from dlrun import registry
+from dlrun import defaults, registry
 from dlrun.nn import fused
 
 TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -278,3 +278,15 @@ sys.exit(f"imported {found[:3]}" if found else 0)
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_graph_that_needs_weights_from_before_the_step_is_refused(name: str) -> None:
+    """torch's fused kernels do not raise a tensor's version: with them alone such a backward gives a wrong gradient and no error."""
+    weight, other = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = registry.get("optimizer", name)([("weight", weight)], **defaults(f"optimizer/{name}"))
+    needs_old_weight = (weight * other).sum()
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        needs_old_weight.backward()

@@ -9,8 +9,6 @@ from dlrun.cli.arguments import Arguments
 from dlrun.config.places import printable
 from dlrun.errors import MissingError, UsageError
 
-LARGEST_JSON = 64 << 20
-
 
 def load_named_plugins(arguments: Arguments) -> None:
     """Import what `--plugin` names; nothing else can bring code."""
@@ -47,24 +45,10 @@ def saved_run(arguments: Arguments) -> Path:
     return path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a run directory as data; MissingError where it is damaged, not there, or too large."""
-    import json
-
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise MissingError(f"{path} is larger than {LARGEST_JSON >> 20} MiB: it is not one of dlrun's")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise MissingError(f"{path} cannot be read: {type(error).__name__}") from None
-    if not isinstance(found, dict):
-        raise MissingError(f"{path} holds a {type(found).__name__}, expected an object")
-    return found
-
-
 def saved_config(arguments: Arguments, run: Path) -> Any:
     """The config of a run with the command line's overrides on top; plugins it used must be named again."""
     from dlrun.config import compose
+    from dlrun.rundir import read_json
 
     load_named_plugins(arguments)
     named = {Path(name).name for name in arguments.plugins}

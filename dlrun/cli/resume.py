@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
-from dlrun.cli.common import read_json, saved_config, saved_run
+from dlrun.cli.common import saved_config, saved_run
 from dlrun.cli.train import open_console, print_summary, start_copies
 from dlrun.errors import UsageError
+from dlrun.rundir import read_json
 
 MAY_CHANGE = ("train.steps", "train.max_seconds", "device")
 

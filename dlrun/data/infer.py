@@ -16,6 +16,8 @@ SCANNED_ITEMS = 2048
 """How many items of a user's Dataset are read to learn its targets; in memory all are."""
 MOST_CLASSES = 1000
 """Whole-number targets above this (and above half the rows) are taken for quantities, not for classes."""
+IGNORED = -100
+"""Targets that torch's losses do not count: no class and no token."""
 
 
 def scan_targets(source: Source) -> tuple[Tensor | None, bool]:
@@ -52,6 +54,7 @@ def _target_facts(x: Tensor | None, y: Tensor, targets: Tensor | None) -> dict[s
     if not _integers(y):
         binary = bool(((seen == 0) | (seen == 1)).all())
         return {"kind": "binary" if binary else "regression", "out_shape": shape}
+    seen = seen[seen != IGNORED]
     low, high = (int(seen.min()), int(seen.max())) if seen.numel() else (0, 0)
     if x is not None and x.shape == y.shape and y.dim() > 1 and _integers(x) and low >= 0:
         vocab = max(high, int(x.max())) + 1

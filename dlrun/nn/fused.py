@@ -83,6 +83,8 @@ class Fused(Optimizer):
             live = [parameter for parameter in group["params"] if parameter.grad is not None]
             for bucket in _buckets(live):
                 self._update(group, bucket)
+            # The kernels do not tell autograd that they wrote: a graph that still needs the old weights would silently use the new ones.
+            torch.autograd.graph.increment_version(live)
         for after in self._optimizer_step_post_hooks.values():
             after(self, (), {})
         return loss

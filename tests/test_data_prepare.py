@@ -15,7 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dlrun.data import Data, cache_root, prepare
+from dlrun.errors import MissingError
 from dlrun.types import DataSpec, Splits
+
+NO_SCAN = DataSpec(kind="classification", classes=1)
 
 
 class Rows(Dataset[Any]):
@@ -232,7 +235,7 @@ def test_where_stratifying_is_not_feasible_the_cut_is_at_random() -> None:
 
 def test_test_rows_change_neither_train_nor_val() -> None:
     x, y = torch.rand(50, 2), torch.arange(50) % 5
-    one, other = data_of((x, y), test=(x, y)), data_of((x, y), test=(x.flip(0) * 9, torch.full((50,), 8)))
+    one, other = data_of((x, y), test=(x, y)), data_of((x, y), test=(x.flip(0) * 9, torch.full((50,), 4)))
     for split in ("train", "val"):
         assert all(torch.equal(a[k], b[k]) for a, b in zip(one.evaluation(split), other.evaluation(split), strict=True) for k in "xy")
     assert one.spec.classes == other.spec.classes == 5
@@ -277,6 +280,30 @@ def test_what_cannot_be_read_by_row_number_is_refused_in_one_line() -> None:
     refused(good, "split test holds x, train holds x, y", val=good, test={"x": torch.rand(3, 2)})
     refused(good, "train.accumulate is 5, a step has 4 rows", val=good, accumulate=5)
     refused(None, "no train split")
+
+
+def test_labels_without_an_output_are_refused_in_whatever_split_they_are() -> None:
+    x, y = torch.rand(20, 2), torch.arange(20) % 3
+    refused((x, y), "split test has the label 3", "3 classes", val=(x, y), test=(x, y + 1))
+    refused((x, y), "split train has the label 2", "2 classes", spec=DataSpec(kind="classification", classes=2))
+    refused((x, y - 1), "has the label -1", spec=DataSpec(kind="classification", classes=3))
+    assert data_of((x, torch.where(y == 2, -100, y)), spec=DataSpec(kind="classification", classes=2)).spec.classes == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_shows_only_in_training_is_one_line_too(workers: int) -> None:
+    """From workers as from the main process: a label that the scanned items did not have, a row of another shape."""
+    unseen = data_of(
+        Rows(lambda i: (torch.zeros(1), 7 * (i == 1)), 4100), Rows(lambda i: (torch.zeros(1), 0)), workers=workers, batch_size=999
+    )
+    ragged = data_of(
+        Rows(lambda i: (torch.zeros(1 + (i == 17)), 0), 30), Rows(lambda i: (torch.zeros(1), 0)), workers=workers, spec=NO_SCAN
+    )
+    for data, words in ((unseen, "label 7"), (ragged, "differ in shape under x")):
+        with pytest.raises(MissingError, match=words) as caught:
+            for _ in zip(range(20), data.stream(0)):
+                pass
+        assert "\n" not in str(caught.value)
 
 
 def test_a_users_exception_keeps_its_own_words() -> None:

@@ -58,7 +58,7 @@ def _class_counts(data: Data) -> dict[str, list[int]]:
 
     targets = {split: data.targets(split) for split in data.rows} if data.spec.kind == "classification" else {}
     return {
-        split: torch.bincount(y, minlength=data.spec.classes or 0).tolist()
+        split: torch.bincount(y[y >= 0], minlength=data.spec.classes or 0).tolist()  # negative ones do not count
         for split, y in targets.items()
         if y is not None and y.dim() == 1 and not y.is_floating_point()
     }

@@ -19,7 +19,7 @@ from torch import Tensor
 from dlrun.batch import Batch, Leaf, leaves, map_leaves
 from dlrun.data.cut import cut_val
 from dlrun.data.fingerprint import fingerprint
-from dlrun.data.infer import complete, scan_targets
+from dlrun.data.infer import check_labels, complete, scan_targets
 from dlrun.data.items import Key, generators_kept, is_image, named
 from dlrun.data.loader import end, iterate, make_loader
 from dlrun.data.normalise import normaliser
@@ -61,6 +61,7 @@ class Data:
         self.workers = 0
         self.augments: Sequence[Augment] = ()
         self.notes: list[str] = []
+        self._items_have_classes = spec.kind == "classification" and isinstance(sources["train"], Items)
         self.fingerprint = ""
         self._normalise: Callable[[dict[str, Leaf]], dict[str, Leaf]] = lambda leaves: leaves
         self._loaders: dict[tuple[str, int], Any] = {}
@@ -118,6 +119,8 @@ class Data:
         return batch
 
     def _batch(self, leaves: dict[str, Leaf]) -> Batch:
+        if self._items_have_classes:
+            check_labels(leaves.get("y"), self.spec.classes, "a batch")
         if self.device.type != "cpu":
             leaves = {name: map_leaves(lambda tensor: tensor.to(self.device, non_blocking=True), leaf) for name, leaf in leaves.items()}
         return Batch(self._normalise(leaves))
@@ -237,6 +240,9 @@ def prepare(
     spec, targets = complete(splits.spec, sources["train"], sample, notes)
     sources, rule = _with_val(splits, sources, targets, spec.kind, dataset_seed, notes)
     _check_names(sources, sample)
+    if spec.kind == "classification":
+        for split, source in sources.items():
+            check_labels(source.targets(), spec.classes, f"split {split}")
     mark = spec.fingerprint or fingerprint(sources)
     spec = replace(spec, fingerprint=mark, split_rule="; ".join(filter(None, (spec.split_rule, rule))))
     sources = {split: source.to(device) for split, source in sources.items()}

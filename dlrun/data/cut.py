@@ -12,6 +12,7 @@ SHARE = 0.1
 
 def _stratified(targets: Tensor, wanted: int, generator: torch.Generator) -> Tensor | None:
     """Row numbers with about the same share of every class, or None where some class has fewer than two rows or there are too few."""
+    targets = torch.unique(targets, return_inverse=True)[1]  # labels may be negative: those that do not count
     counts = torch.bincount(targets)
     present = counts[counts > 0]
     if wanted < len(present) or int(present.min()) < 2:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlrun.batch import Leaf, leaves
+from dlrun.data.items import DataError
 from dlrun.data.sources import Items, Source
 from dlrun.types import DataSpec
 
@@ -37,6 +39,16 @@ def scan_targets(source: Source) -> tuple[Tensor | None, bool]:
         rows = torch.linspace(0, len(source) - 1, SCANNED_ITEMS).long()
     y = source.take(rows).get("y")
     return (y, whole) if isinstance(y, Tensor) else (None, False)
+
+
+def check_labels(y: Any, classes: int | None, where: str) -> None:
+    """Refuse labels that no output stands for."""
+    if not isinstance(y, Tensor) or y.is_floating_point() or not y.numel() or classes is None:
+        return
+    low, high = int(y.min()), int(y.max())
+    if high >= classes or (low < 0 and bool(((y < 0) & (y != IGNORED)).any())):
+        wrong = high if high >= classes else low
+        raise DataError(f"{where} has the label {wrong}, there are {classes} classes: mend it, or give spec=DataSpec(classes=...)")
 
 
 def _row_shape(leaf: Leaf) -> tuple[int, ...]:

@@ -17,10 +17,15 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Leaf, map_leaves
+from dlrun.errors import MissingError
 from dlrun.noise import seed_generators
 
 Key = tuple[int | str, int]
 """(epoch, index) of a training item, (split, index) of an item read for evaluation."""
+
+
+class DataError(MissingError, ValueError):
+    """Rows that cannot become a batch (exit 3): one line that says which and what to do."""
 
 
 def is_image(value: Any) -> bool:
@@ -41,12 +46,12 @@ def image_tensor(image: Any) -> Tensor:
 
 
 def to_leaf(value: Any, where: str) -> Leaf:
-    """`value` of one item, or of a whole split, as tensors; ValueError that names `where` for what cannot become one."""
+    """`value` of one item, or of a whole split, as tensors; DataError that names `where` for what cannot become one."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind not in "fiub":
-            raise ValueError(f"{where} is a numpy array of {value.dtype}: give numbers, or a collate function in Splits")
+            raise DataError(f"{where} is a numpy array of {value.dtype}: give numbers, or a collate function in Splits")
         return torch.as_tensor(value if isinstance(value, np.generic) or value.flags.writeable else value.copy())
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value)
@@ -56,7 +61,7 @@ def to_leaf(value: Any, where: str) -> Leaf:
         return {str(key): to_leaf(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return tuple(to_leaf(item, f"{where}[{i}]") for i, item in enumerate(value))
-    raise ValueError(
+    raise DataError(
         f"{where} is a {type(value).__name__}: expected a tensor, an array, a PIL image, a number, or tuples and dicts of them; "
         "convert it in the dataset, or give a collate function in Splits"
     )
@@ -71,7 +76,7 @@ def named(item: Any, where: str) -> dict[str, Any]:
     if not isinstance(item, (tuple, list)):
         return {"x": item}
     if not 1 <= len(item) <= 2:
-        raise ValueError(f"{where} is a {type(item).__name__} of {len(item)} values: expected (x, y), or a dict that names its values")
+        raise DataError(f"{where} is a {type(item).__name__} of {len(item)} values: expected (x, y), or a dict that names its values")
     return dict(zip(("x", "y"), item))
 
 
@@ -99,7 +104,7 @@ def _stack(name: str, parts: Sequence[Leaf], indices: Sequence[int]) -> Leaf:
         return tuple(_stack(f"{name}[{i}]", [part[i] for part in parts], indices) for i in range(len(first)))
     for index, part in zip(indices, parts):
         if part.shape != first.shape:
-            raise ValueError(
+            raise DataError(
                 f"items {indices[0]} and {index} differ in shape under {name}: {tuple(first.shape)} and {tuple(part.shape)}; "
                 "pad them in the dataset, or give a collate function in Splits"
             )
@@ -116,7 +121,7 @@ def collate(items: Sequence[Any], indices: Sequence[int], own: Callable[[list[An
     names = rows[0].keys()
     for index, row in zip(indices, rows):
         if row.keys() != names:
-            raise ValueError(f"items {indices[0]} and {index} differ in names: {', '.join(names)} and {', '.join(row)}")
+            raise DataError(f"items {indices[0]} and {index} differ in names: {', '.join(names)} and {', '.join(row)}")
     return cast_all({name: _stack(name, [row[name] for row in rows], indices) for name in names})
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from dlrun.batch import Leaf
-from dlrun.data.items import Key
+from dlrun.data.items import DataError, Key
 from dlrun.data.sources import Items
 
 GRACE_SECONDS = 20
@@ -31,8 +31,11 @@ class _Keyed:
     def __init__(self, source: Items) -> None:
         self.source = source
 
-    def __getitem__(self, keys: list[Key]) -> dict[str, Leaf]:
-        return self.source.keyed(keys)
+    def __getitem__(self, keys: list[Key]) -> dict[str, Leaf] | DataError:
+        try:
+            return self.source.keyed(keys)
+        except DataError as error:
+            return error  # raised in a worker it would come out wrapped in a traceback
 
 
 def _last_breath(*_: object) -> None:
@@ -53,7 +56,7 @@ def _start_worker(parent: int, bind_to_parent: bool, worker: int) -> None:
         os._exit(1)
 
 
-def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> Iterable[dict[str, Leaf]]:
+def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> Iterable[Any]:
     """A DataLoader that gives a collated dict for each list of keys in `batches`, read by `workers` processes that stay between passes."""
     from torch.utils.data import DataLoader
 
@@ -73,14 +76,17 @@ def make_loader(source: Items, batches: Iterable[list[Key]], workers: int) -> It
     )
 
 
-def iterate(loader: Iterable[dict[str, Leaf]], last: bool = False) -> Generator[dict[str, Leaf], None, None]:
+def iterate(loader: Iterable[Any], last: bool = False) -> Generator[dict[str, Leaf], None, None]:
     """One pass over `loader`; after the `last` one, or when the generator is closed during it, its workers end."""
     with warnings.catch_warnings():
         # Python 3.12 warns of forking beside other threads (torch's pool, telemetry); workers touch neither.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
         iterator: Any = iter(loader)
     try:
-        yield from iterator
+        for read in iterator:
+            if isinstance(read, DataError):
+                raise read
+            yield read
     finally:
         if last:
             end(loader)

@@ -19,7 +19,6 @@ from typing import IO, Any
 
 from dlrun.errors import MissingError
 
-
 LARGEST_JSON = 64 << 20
 
 

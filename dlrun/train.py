@@ -16,8 +16,8 @@ from dlrun.build import build, choose_device
 from dlrun.config import Config
 from dlrun.config.dump import dump
 from dlrun.environment import set_up, shape_modules
-from dlrun.events import Events
 from dlrun.errors import AnswerNo, DlrunError, MissingError
+from dlrun.events import Events
 from dlrun.finite import NonFinite
 from dlrun.loop import fit
 from dlrun.manifest import manifest

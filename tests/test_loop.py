@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def ones(batch: Batch) -> torch.Tensor:
 class duel(Task):
     """Two one-weight players whose second loss reads the first one's weight after its update."""
 
-    slots = {"model": ("first", "second"), "optimizer": ("first", "second")}
+    slots = MappingProxyType({"model": ("first", "second"), "optimizer": ("first", "second")})
 
     def networks(self, spec: Any) -> dict[str, Any]:
         return {"first": ((2,), ()), "second": ((2,), ())}

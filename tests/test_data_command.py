@@ -34,6 +34,11 @@ def test_plain_output_shows_splits_classes_and_notes(capsys: pytest.CaptureFixtu
         assert part in text, part
 
 
+def test_cfg_prints_the_config_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "dataset=cifar10", "--cfg"]) == 0
+    assert "name: cifar10" in capsys.readouterr().out
+
+
 def test_a_dataset_without_files_has_nothing_to_fetch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "dataset=digits", "--fetch"]) == 0
     assert "nothing to fetch" in capsys.readouterr().out

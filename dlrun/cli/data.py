@@ -18,8 +18,14 @@ MOST_CLASSES_SHOWN = 20
 
 
 def run(arguments: Arguments) -> int:
-    """Compose the config, then show its data or fetch it."""
-    config = compose_for(arguments).resolved
+    """Compose the config, then show its data or fetch it; `--cfg` prints the config and stops."""
+    composed = compose_for(arguments)
+    if arguments.flag("cfg"):
+        from dlrun.config.dump import dump
+
+        sys.stdout.write(dump(composed.saved))
+        return 0
+    config = composed.resolved
     document = _fetch(config["dataset"]["name"]) if arguments.flag("fetch") else _look(config, bool(arguments.flag("json")))
     if arguments.flag("json"):
         from dlrun.rundir import jsonable

@@ -14,7 +14,7 @@ from dlrun.data.items import DataError
 from dlrun.data.sources import Items, Source
 from dlrun.types import DataSpec
 
-SCANNED_ITEMS = 2048
+SCANNED_ITEMS = 1024
 """How many items of a user's Dataset are read to learn its targets; in memory all are."""
 MOST_CLASSES = 1000
 """Whole-number targets above this (and above half the rows) are taken for quantities, not for classes."""
@@ -23,7 +23,7 @@ IGNORED = -100
 
 
 def scan_targets(source: Source) -> tuple[Tensor | None, bool]:
-    """(targets, whether they are all): those in memory, a Dataset's own `targets`, or those of up to 2048 items spread over it."""
+    """(targets, whether they are all): those in memory, a Dataset's own `targets`, or those of up to 1024 items spread over it."""
     held = source.targets()
     if held is not None or not isinstance(source, Items):
         return held, held is not None
@@ -37,8 +37,9 @@ def scan_targets(source: Source) -> tuple[Tensor | None, bool]:
     whole = len(source) <= SCANNED_ITEMS
     if not whole:
         rows = torch.linspace(0, len(source) - 1, SCANNED_ITEMS).long()
-    y = source.take(rows).get("y")
-    return (y, whole) if isinstance(y, Tensor) else (None, False)
+    found = [source.take(chunk).get("y") for chunk in rows.split(64)]  # not at once: their inputs may be large
+    targets = [y for y in found if isinstance(y, Tensor)]
+    return (torch.cat(targets), whole) if len(targets) == len(found) else (None, False)
 
 
 def check_labels(y: Any, classes: int | None, where: str) -> None:

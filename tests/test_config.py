@@ -234,7 +234,8 @@ def test_arms_are_checked_before_they_are_chosen(folder_of: Any) -> None:
     bad = "arms: {a: {model.widht: 3}, b: {model.width: -1}, c: {model: nope}, d: {run_dir: x}, e: 3}\n"
     lines = errors("experiment=x", config_dir=folder_of({"experiment/x": bad}))
     assert len(lines) == 5
-    for line, fragment in zip(lines, ["did you mean model.width", ">= 1, found -1", "no model 'nope'", "only the command line", "mapping of"], strict=True):
+    expected = ["did you mean model.width", ">= 1, found -1", "no model 'nope'", "only the command line", "mapping of"]
+    for line, fragment in zip(lines, expected, strict=True):
         assert fragment in line and "x.yaml:1: arms." in line
 
 
@@ -242,7 +243,8 @@ def test_arms_are_checked_before_they_are_chosen(folder_of: Any) -> None:
 
 
 def test_a_saved_config_composes_to_itself(tmp_path: Path) -> None:
-    words = ["1e-3", "0o17", "yes", "08", "1:30", "nan", "=", "2020-01-01", "~", "", "null", "a: b", "# x", "0x1F", "<<", "\u202e", "1_0", "*a", "é"]
+    words = ["1e-3", "0o17", "yes", "08", "1:30", "nan", "=", "2020-01-01", "~", "", "null", "a: b", "# x", "0x1F", "<<", "\u202e", "1_0"]
+    words += ["*a", "é"]
     tags = ",".join(f"'{word}'" for word in words)
     config = compose(["task=gan", "dataset=ring", "model.critic=linear", "metric.x=modes_covered", f"log.wandb.tags=[{tags}]"])
     assert config.saved["log"]["wandb"]["tags"] == words
@@ -283,10 +285,10 @@ def test_a_hostile_saved_config_is_refused(change: dict[str, Any], fragment: str
 
 def test_interpolations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLRUN_TEST_SECRET", "hunter2")
-    config = compose(
-        ["model.width=${train.batch_size}", "log.wandb.notes=a${seed}b${log.tensorboard}", "log.wandb.entity=${oc.env:DLRUN_TEST_SECRET}"]
-        + ["log.wandb.group=${log.wandb.entity}", "log.wandb.name=${oc.env:DLRUN_TEST_NONE,none of it}", "log.wandb.project='x-${log.wandb.group}'"]
-    )
+    overrides = ["model.width=${train.batch_size}", "log.wandb.notes=a${seed}b${log.tensorboard}"]
+    overrides += ["log.wandb.entity=${oc.env:DLRUN_TEST_SECRET}", "log.wandb.group=${log.wandb.entity}"]
+    overrides += ["log.wandb.name=${oc.env:DLRUN_TEST_NONE,none of it}", "log.wandb.project='x-${log.wandb.group}'"]
+    config = compose(overrides)
     wandb = config.resolved["log"]["wandb"]
     assert config.resolved["model"]["width"] == 64 and wandb["notes"] == "a0bfalse" and wandb["name"] == "none of it"
     assert wandb["entity"] == "hunter2" and wandb["project"] == "x-hunter2"
@@ -297,7 +299,8 @@ def test_interpolations(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_message_holds_what_the_environment_gave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLRUN_TEST_SECRET", "hunter2")
     env = "${oc.env:DLRUN_TEST_SECRET}"
-    lines = errors(f"model.width={env}", "model.depth=${model.width}", f"log.wandb.mode={env}", f"optimizer.betas=[{env},1]", f"train={env}")
+    lines = errors(f"model.width={env}", "model.depth=${model.width}", f"log.wandb.mode={env}", f"optimizer.betas=[{env},1]")
+    lines += errors(f"train={env}")
     lines += errors(f"dataset={env}") + errors(f"device={env}") + errors(f"probes=[{env}]") + errors(f"experiment={env}")
     assert len(lines) == 9 and "hunter2" not in "\n".join(lines)
 
@@ -351,7 +354,10 @@ def test_the_named_ranges_mean_the_same_read_as_text_and_as_objects() -> None:
     assert kind_of_object(tuple[int, ...]).says == kind_of_text("tuple[int, ...]").says
 
 
-@pytest.mark.parametrize("text", ["a", "1e-3", "yes", "Off", "1:30", "010", "0o7", "0x1F", "2020-01-01", "null", "~", "", "1_000", ".inf", "+.5", "=", "-"])
+SCALARS = ["a", "1e-3", "yes", "Off", "1:30", "010", "0o7", "0x1F", "2020-01-01", "null", "~", "", "1_000", ".inf", "+.5", "=", "-"]
+
+
+@pytest.mark.parametrize("text", SCALARS)
 def test_what_is_dumped_reads_back(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(dump({"key": text, "list": [text]}))
     assert read(str(tmp_path / "x.yaml")).values == {"key": text, "list": [text]}
@@ -359,8 +365,8 @@ def test_what_is_dumped_reads_back(text: str, tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    assert is_name("my_net2") and not is_name("2x") and not is_name("a.b") and not is_name("") and not is_name("x" * 61) and not is_name("é")
-    assert is_experiment_name("a-b.c") and not is_experiment_name("../x") and not is_experiment_name("a/b") and not is_experiment_name(".x")
+    assert is_name("my_net2") and not any(is_name(text) for text in ("2x", "a.b", "", "x" * 61, "é", None))
+    assert is_experiment_name("a-b.c") and not any(is_experiment_name(text) for text in ("../x", "a/b", ".x", ""))
     assert printable("a\x1b[31m\n\u202e") == "a\\x1b[31m\\n\\u202e" and len(printable("x" * 999, 50)) == 53
     assert show_value(True) == "true" and show_value(None) == "null" and "40 digits" in show_value(10**50)
 

@@ -23,6 +23,7 @@ from dlrun.config.stacking import Stack, arm_layer, build_stack
 from dlrun.config.validate import Validator, finish
 from dlrun.errors import UsageError
 
+MAX_ARMS = 100
 AnyPath = str | os.PathLike[str]
 
 
@@ -133,6 +134,9 @@ def _check_arms(draft: Draft) -> None:
     below = [layer for layer in draft.stack.layers if not layer.name.startswith("arm ")][:-1]
     sources = [item for layer in below for item in layer.items if item.path == ("arms",) and isinstance(item.value, dict)]
     if draft.stack.saved is not None or not sources:
+        return
+    if len(sources[-1].value) > MAX_ARMS:
+        draft.errors.append(f"{sources[-1].origin(('arms',))}: more than {MAX_ARMS} arms: what differs in values alone goes into axes")
         return
     for name, overrides in sources[-1].value.items():
         if name == draft.stack.arm:

@@ -58,9 +58,7 @@ class Resolver:
 
     def _value(self, path: Path, value: Any) -> tuple[Any, bool]:
         """(resolved value, whether it holds something of the environment) of the value that stands at `path`."""
-        self._budget -= 1
-        if self._budget < 0:
-            raise ResolveError(f"interpolations make more than {MAX_VALUES} values")
+        self._spend(1)
         if isinstance(value, (dict, list)):
             keys = list(value) if isinstance(value, dict) else list(range(len(value)))
             pairs = [self._value((*path, str(key)), value[key]) for key in keys]
@@ -70,6 +68,7 @@ class Resolver:
         if not isinstance(value, str) or "${" not in value:
             return value, False
         if path in self._done:
+            self._spend(_size(self._done[path][0], self._budget))
             return self._done[path]
         if path in self._open:
             circle = " -> ".join(dotted(p) for p in [*self._open[self._open.index(path) :], path])
@@ -82,6 +81,12 @@ class Resolver:
         finally:
             self._open.pop()
         return self._done[path]
+
+    def _spend(self, values: int) -> None:
+        """Count what is made; a value used twice counts twice, for later it will be copied."""
+        self._budget -= values
+        if self._budget < 0:
+            raise ResolveError(f"interpolations make more than {MAX_VALUES} values")
 
     def _text(self, text: str) -> tuple[Any, bool]:
         whole = TOKEN.fullmatch(text)
@@ -130,3 +135,15 @@ class Resolver:
                 raise ResolveError(f"${{{dotted(path)}}} points to nothing: {at}")
             node = node[key]
         return self._value(path, node)
+
+
+def _size(value: Any, limit: int) -> int:
+    """How many values `value` holds; counting stops soon after `limit`."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    size = 1
+    for inner in value.values() if isinstance(value, dict) else value:
+        size += _size(inner, limit - size)
+        if size > limit:
+            break
+    return size

@@ -17,6 +17,7 @@ from dlrun.errors import UsageError
 
 SINGLE = ("dataset", "task", "model", "loss")
 EMPTY_ALLOWED = ("loss", "metric", "augment")
+MAX_SLOTS = 100
 
 
 class Table:
@@ -63,6 +64,8 @@ class Table:
             return f"{has}: say {group}={printable(named)}"
         if len(slot) == 2 and (not is_name(slot[1]) or slot[1] == "name"):
             return f"{printable(slot[1])} cannot name a slot: letters, digits and _, and not `name`"
+        if len(slot) == 2 and slot not in self.choices and len(self.choices) > MAX_SLOTS:
+            return f"more than {MAX_SLOTS} slots"
         if name is None and (group not in EMPTY_ALLOWED or mode == "fixed"):
             return f"{article(group)} is needed: name one of {listing(part_names(group))}"
         return None

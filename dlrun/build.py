@@ -5,16 +5,14 @@ Every part is looked up in a registry by the name in its slot and given by name 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from dlrun.config import Config
-from dlrun.data import Data, prepare
+from dlrun.data import Data, cache_root, prepare
 from dlrun.ema import Ema
 from dlrun.errors import DlrunError, UsageError
 from dlrun.noise import seed_generators
@@ -70,8 +68,7 @@ def choose_device(name: str) -> torch.device:
 def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Data:
     """The dataset, split, described and ready to stream."""
     node = config["dataset"]
-    cache = os.environ.get("DLRUN_CACHE") or str(Path.home() / ".cache" / "dlrun")
-    splits = make("dataset", node, {"root": cache, "seed": node.get("seed", 0)})
+    splits = make("dataset", node, {"root": str(cache_root()), "seed": node.get("seed", 0)})
     if not isinstance(splits, Splits):
         raise UsageError(f"dataset {node['name']} returned a {type(splits).__name__}, expected dlrun.Splits(train, val, test)")
     train = config["train"]

@@ -45,7 +45,7 @@ def evaluate(run: Run, modules: Mapping[str, nn.Module], split: str, step: int) 
     return {name: float(total.value()) for name, total in totals.items()}
 
 
-def look(run: Run, modules: Mapping[str, nn.Module], split: str, rows: int = 64) -> Mapping[str, Any]:
+def look(run: Run, modules: Mapping[str, nn.Module], split: str, rows: int = 512) -> Mapping[str, Any]:
     """What the task shows of itself on the first rows of `split`."""
     with evaluating(modules):
         batch = run.data.head(split, rows)

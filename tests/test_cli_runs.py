@@ -110,7 +110,7 @@ def test_r5_a_second_resume_is_refused(tmp_path: Path) -> None:
 
 def test_wandb_offline_and_tensorboard_hold_the_same_numbers(tmp_path: Path) -> None:
     words = ("train.steps=12", "train.log_every=4", "run_dir=run", "log.tensorboard=true")
-    code, out, err = done(tmp_path, "train", *words, env={"WANDB_API_KEY": "secret" * 7})
+    code, _, err = done(tmp_path, "train", *words, env={"WANDB_API_KEY": "secret" * 7})
     assert code == 0, err
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     read = subprocess.run([Path(sys.executable).parent / "wandb", "leet", "inspect", str(file), "--json"], capture_output=True, text=True)

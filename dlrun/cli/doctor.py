@@ -38,9 +38,10 @@ def environment() -> dict[str, Any]:
     import torch
 
     from dlrun.config import conf_dir
+    from dlrun.data import cache_root
     from dlrun.manifest import versions
 
-    cache = Path(os.environ.get("DLRUN_CACHE") or Path.home() / ".cache" / "dlrun")
+    cache = Path(cache_root())
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": versions(),

@@ -247,9 +247,10 @@ def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
     if status != "finished":
         reason = f" ({clean(summary['reason'])})" if summary.get("reason") else ""
         segments = [(f"{clean(status)} at step {summary.get('step')}{reason}", "warning"), (" · ", "dim")]
+    wanted = str((summary.get("best") or {}).get("metric", "")).partition("/")[2]
     splits = [split for split in ("test", "test_ema", "val", "val_ema") if _chosen(metrics, split)] or ["train"]
     for split in splits:
-        if chosen := _chosen(metrics, split):
+        if chosen := _chosen(metrics, split, wanted):
             segments += [*_joined(chosen), *(_context(split, metrics, baselines) if split == splits[0] else []), (" · ", "dim")]
     segments.append((_took(summary), ""))
     if summary.get("run_dir"):
@@ -257,8 +258,10 @@ def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
     return segments
 
 
-def _chosen(metrics: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """The split's first metric that is no loss, else its loss, in the order they were measured."""
+def _chosen(metrics: Mapping[str, Any], split: str, wanted: str = "") -> dict[str, Any]:
+    """The `wanted` metric (the one that chose `best`), else the split's first that is no loss, else its loss, in the order measured."""
+    if f"{split}/{wanted}" in metrics:
+        return {f"{split}/{wanted}": metrics[f"{split}/{wanted}"]}
     mine = {name: value for name, value in metrics.items() if name.startswith(f"{split}/") and name.partition("/")[2] not in ASIDE}
     first = next((name for name in mine if not name.endswith("/loss")), next(iter(mine), None))
     return {} if first is None else {first: mine[first]}

@@ -109,7 +109,7 @@ class Library:
     def bases_of(self, part: Part) -> dict[str, reading.Document]:
         """Every file the part's defaults list brings in, directly or through another. Raises UsageError."""
         found: dict[str, reading.Document] = {}
-        pending = [(base, (part.name,)) for base in part.bases]
+        pending: list[tuple[str, tuple[str, ...]]] = [(base, (part.name,)) for base in part.bases]
         while pending:
             name, above = pending.pop()
             if name in above:

@@ -63,3 +63,19 @@ def test_fetch_prints_source_and_sums_on_stdout_and_progress_on_stderr(
     assert "from a test" in out.out and "ff0ab3b3c208aee5" in out.out and out.err == "trying\n"
     found = document(capsys, "dataset=fashion_mnist", "--fetch")
     assert found["source"] == "a test" and found["cache"] == str(tmp_path / "fashion_mnist") and len(found["sha256"]) == 4
+
+
+@pytest.mark.parametrize(("words", "code", "fragment"), [(("dataset=moons",), 0, "picture: "), (("dataset=digits",), 0, "picture: ")])
+def test_out_draws_the_batch(words: tuple[str, ...], code: int, fragment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", *words, "--out", str(tmp_path / "pictures")]) == code
+    assert fragment in capsys.readouterr().out
+    assert (tmp_path / "pictures" / "batch.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_out_says_what_it_cannot_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 40)
+    assert (
+        main(["data", "dataset=text_file", f"dataset.path={tmp_path / 'text.txt'}", "task=language_model", "--out", str(tmp_path / "p")])
+        == 2
+    )
+    assert "--out draws images" in capsys.readouterr().err and not (tmp_path / "p").exists()

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrun.cli.arguments import Arguments
@@ -26,7 +27,9 @@ def run(arguments: Arguments) -> int:
         sys.stdout.write(dump(composed.saved))
         return 0
     config = composed.resolved
-    document = _fetch(config["dataset"]["name"]) if arguments.flag("fetch") else _look(config, bool(arguments.flag("json")))
+    document = (
+        _fetch(config["dataset"]["name"]) if arguments.flag("fetch") else _look(config, bool(arguments.flag("json")), arguments.text("out"))
+    )
     if arguments.flag("json"):
         from dlrun.rundir import jsonable
 
@@ -70,13 +73,13 @@ def _class_counts(data: Data) -> dict[str, list[int]]:
     }
 
 
-def _look(config: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
-    """What there is to know of the data; printed unless `quiet`."""
+def _look(config: Mapping[str, Any], quiet: bool, out: str | None) -> dict[str, Any]:
+    """What there is to know of the data; printed unless `quiet`, with a picture of the batch in the folder `out`."""
     from dlrun.build import build_data, choose_device
     from dlrun.inspect import describe
 
     data = build_data(config, int(config["seed"]), choose_device(config["device"]))
-    batch = next(data.stream(0))[0]
+    batch = data.batches(0)[0]
     document = {
         "dataset": config["dataset"]["name"],
         "spec": asdict(data.spec),
@@ -89,7 +92,31 @@ def _look(config: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
     }
     if not quiet:
         _print(document, data, batch)
+    if out is not None:
+        document["picture"] = str(_draw(batch, data.spec.names, Path(out).expanduser(), config["dataset"]["name"]))
+        if not quiet:
+            print(f"picture: {document['picture']}")
     return document
+
+
+def _draw(batch: Any, names: tuple[str, ...], folder: Path, name: str) -> Path:
+    """The rows of a batch as `folder`/batch.png: images with their targets, or points in the plane. UsageError for anything else."""
+    from dlrun.errors import UsageError
+    from dlrun.sinks.figures import draw_look
+    from dlrun.types import Look
+
+    x, y = batch.get("x"), batch.get("y")
+    shape = tuple(getattr(x, "shape", ()))
+    if len(shape) == 4 and shape[1] in (1, 3):
+        classes = y is not None and y.dim() == 1 and not y.is_floating_point()
+        captions = [names[i] if i < len(names) else str(i) for i in y.tolist()] if classes else []
+        look = Look("images", {"images": x, "captions": captions}, f"{name}: a training batch as it enters the network")
+    elif len(shape) == 2 and shape[1] == 2:
+        look = Look("scatter", {"data": x}, f"{name}: a training batch as it enters the network")
+    else:
+        raise UsageError(f"--out draws images [B, 1 or 3, H, W] and points [B, 2]; rows of {name} have shape {shape[1:]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return draw_look(folder / "batch.png", look, name)
 
 
 def _print(document: Mapping[str, Any], data: Data, batch: Any) -> None:

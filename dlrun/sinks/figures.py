@@ -61,6 +61,14 @@ def draw(
     return paths
 
 
+def draw_look(path: Path, look: Look, title: str) -> Path:
+    """Draw one look as the PNG `path`; ValueError for a look of a kind that nobody can draw."""
+    if look.kind not in KINDS:
+        raise ValueError(f"cannot draw {look.kind}: a Look is one of {', '.join(KINDS)}")
+    _save(path, partial(KINDS[look.kind], look=look), title)
+    return path
+
+
 def _save(path: Path, plan: Draw, title: str) -> Path | None:
     """Draw one figure; None where there was nothing to draw."""
     with rc_context(STYLE), warnings.catch_warnings():

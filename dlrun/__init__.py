@@ -5,6 +5,9 @@ Public names are resolved on first use (PEP 562): `from dlrun import register` i
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 TYPE_CHECKING = False  # as good as typing's own for mypy, without its 8 ms
 if TYPE_CHECKING:
     from typing import Any
@@ -56,3 +59,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+class _Package(ModuleType):
+    """Keeps public names: importing the module `dlrun.load` would otherwise put itself where `from dlrun import load` looks."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

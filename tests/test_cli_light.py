@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,14 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -c '{code}' ls | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_public_names_are_no_modules_whatever_was_imported_first() -> None:
+    import dlrun
+
+    for name, home in dlrun._HOMES.items():
+        import_module(home)
+        assert not isinstance(getattr(dlrun, name), types.ModuleType), name
+    assert set(dlrun._HOMES) <= set(dir(dlrun))
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = dlrun.nope

@@ -1,6 +1,6 @@
 """Sanity checks: one file a check, `check(subject) -> Finding`. They work on copies and change nothing of the training they look at.
 
-Findings come in causal order (data -> loss -> gradient -> update -> learning): the first one above info is the likely root.
+Findings come in causal order (data -> outputs -> loss -> gradient -> update -> learning): the first one above info is the likely root.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from dlrun import registry
 from dlrun.checks._frame import STAGES, Finding, Subject
+from dlrun.data.items import generators_kept
 from dlrun.run import Run
 
 __all__ = ["Finding", "Subject", "run_checks"]
@@ -23,13 +24,14 @@ def run_checks(run: Run, level: str) -> list[Finding]:
     parts = [(name, registry.get("check", name)) for name in registry.names("check")]
     chosen = [(name, part) for name, part in parts if getattr(part, "moment", "check") in MOMENTS[level]]
     chosen.sort(key=lambda pair: (STAGES.index(getattr(pair[1], "stage", "learning")), pair[0]))
-    subject = Subject(run)
+    subject = Subject(run, patience=0.3 if level == "fast" else 5.0)
     findings = []
-    for name, part in chosen:
-        begun = time.perf_counter()
-        finding = subject.judge(name, part)
-        finding.seconds = time.perf_counter() - begun
-        findings.append(finding)
+    with generators_kept():
+        for name, part in chosen:
+            begun = time.perf_counter()
+            finding = subject.judge(name, part)
+            finding.seconds = time.perf_counter() - begun
+            findings.append(finding)
     return findings
 
 

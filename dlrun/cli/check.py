@@ -20,7 +20,10 @@ def run(arguments: Arguments) -> int:
 
     begun = time.perf_counter()
     built = build_run(config)
-    findings = run_checks(built, "deep" if arguments.flag("deep") else "check")
+    try:
+        findings = run_checks(built, "deep" if arguments.flag("deep") else "check")
+    finally:
+        built.data.close()
     ok, seconds = worst(findings) != "error", time.perf_counter() - begun
     if arguments.flag("json"):
         document = {"ok": ok, "findings": [finding.as_json() for finding in findings], "seconds": seconds}

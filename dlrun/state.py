@@ -41,8 +41,25 @@ def restore(run: Run, saved: Checkpoint) -> None:
             raise MissingError(f"{where}/state.json: {key} are {', '.join(state.get(key, ()))}, the config builds {', '.join(parts)}")
         for name, part in parts.items():
             _load(f"{where}/state.json {key}.{name}", part, state[key][name], tensors)
+    for optimizer in run.optimizers.values():
+        lay_out(optimizer)
     for key, part in (("precision", run.precision), ("task", run.task)):
         _load(f"{where}/state.json {key}", part, state.get(key), tensors)
+
+
+def lay_out(optimizer: Any) -> None:
+    """Give an optimizer's state the memory layout of the parameter it belongs to.
+
+    Files hold tensors in plain order, a channels_last parameter does not, and torch's fused kernels walk both by address: a state in another
+    order would be applied to the wrong weights, without an error.
+    """
+    state = getattr(optimizer, "state", None)
+    if not isinstance(state, Mapping):
+        return
+    for parameter, entries in state.items():
+        for name, value in entries.items() if isinstance(parameter, Tensor) and isinstance(entries, dict) else ():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def restore_networks(run: Run, saved: Checkpoint) -> None:

@@ -23,7 +23,7 @@ OPTIONS = {
     "bf16": ("train.precision=bf16",),
     "no_clip": ("train.clip_norm=null",),
     "best": ("train.eval_every=1", "train.keep_last=5"),
-    "channels_last": ("model=cnn", "model.channels=[4]", "train.channels_last=true"),
+    "channels_last": ("model=cnn", "model.channels=[4,8]", "train.channels_last=true"),
 }
 
 

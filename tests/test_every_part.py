@@ -1,0 +1,113 @@
+"""Every registered part and every experiment is built, checked, trained two steps, killed after the first and resumed to the same bits.
+
+Models, optimizers and schedules have their own longer form in `test_resume.py`. A new part without an entry here fails by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import runs
+import torch
+
+from dlrun import Splits, registry
+from dlrun.checks import run_checks
+from dlrun.config import compose, conf_dir
+from dlrun.errors import MissingError
+from dlrun.train import build_run
+
+TWO = ("train.steps=2", "train.checkpoint_every=1", "train.eval_every=0", "train.log_every=1", "train.keep_last=9", "train.batch_size=16")
+REGRESSION = ("dataset=line", "task=supervised", "model=linear")
+BINARY = ("dataset=side", "task=supervised", "model=linear")
+RING = ("task=gan", "dataset=ring")
+TEXT = (
+    "task=language_model",
+    "dataset=text_file",
+    "dataset.context=8",
+    "model=transformer",
+    "model.width=16",
+    "model.heads=2",
+    "model.depth=1",
+)
+
+LOSSES = {"cross_entropy": ("loss.label_smoothing=0.1",), "mse": REGRESSION, "bce": BINARY}
+METRICS = {
+    "accuracy": (), "f1": (), "worst_recall": (), "mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "modes_covered": RING, "high_quality": RING,
+}  # fmt: skip
+AUGMENTS = {"flip": ("augment.flip.p=0.3",), "random_crop": ("augment.random_crop.pad=1",), "shift": ("augment.shift.pixels=1",)}
+TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING}
+REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+DATASETS = {"digits": (), "moons": (), "ring": RING, "text_file": TEXT, **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]"))}
+EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A line to fit, two sides to tell apart, and a text."""
+    x = torch.linspace(-1, 1, 90)[:, None].repeat(1, 3)
+    monkeypatch.setitem(registry.PLUGINS["dataset"], "line", lambda: Splits((x, 2 * x[:, 0] + 1), (x, 2 * x[:, 0] + 1)))
+    monkeypatch.setitem(registry.PLUGINS["dataset"], "side", lambda: Splits((x, (x[:, 0] > 0).float()), (x, (x[:, 0] > 0).float())))
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat. " * 30)
+    return path
+
+
+def trains_and_resumes(folder: Path, *words: str) -> None:
+    named = {word.split("=")[0] for word in words}
+    words = (*[word for word in TWO if word.split("=")[0] not in named], *words)
+    if "dataset=text_file" in words:
+        words += (f"dataset.path={folder / 'text.txt'}",)
+    findings = run_checks(build_run(compose([*runs.QUIET, *words])), "fast")
+    assert [finding for finding in findings if finding.level in ("warning", "error")] == []
+    run, whole, code = runs.start(folder, *words)
+    assert code == 0
+    rows = runs.rows(run)
+    runs.kill_back_to(run, 1)
+    again, code, _ = runs.go_on(run)
+    assert code == 0 and again["weights_sha256"] == whole["weights_sha256"] and runs.rows(run) == rows
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("loss"))
+def test_losses(name: str, tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, f"loss={name}", *LOSSES[name])
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("metric"))
+def test_metrics(name: str, tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, f"metric={name}", *METRICS[name])
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("augment"))
+def test_augments(name: str, tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, f"augment.{name}={name}", *AUGMENTS[name])
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("task"))
+def test_tasks(name: str, tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, *TASKS[name], *(() if any(word.startswith("task=") for word in TASKS[name]) else (f"task={name}",)))
+
+
+def bring(name: str | None, absent: Callable[[str], NoReturn]) -> None:
+    """End the test by name where a real data set is not there."""
+    if name in REAL:
+        try:
+            build_run(compose([*runs.QUIET, f"dataset={name}", "model=linear"]))
+        except MissingError:
+            absent(REAL[name])
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("dataset"))
+def test_datasets(name: str, tmp_path: Path, absent: Callable[[str], NoReturn]) -> None:
+    bring(name, absent)
+    trains_and_resumes(
+        tmp_path, *DATASETS[name], *(() if any(word.startswith("dataset=") for word in DATASETS[name]) else (f"dataset={name}",))
+    )
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(conf_dir(), "experiment").glob("*.yaml")))
+def test_experiments(name: str, tmp_path: Path, absent: Callable[[str], NoReturn]) -> None:
+    bring(EXPERIMENTS[name], absent)
+    trains_and_resumes(tmp_path, f"experiment={name}", "train.clip_norm=1.0")

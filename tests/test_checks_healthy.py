@@ -16,9 +16,6 @@ from dlrun.config import compose
 from dlrun.run import Run
 from dlrun.train import build_run
 
-SLOW = ("transformer", "tied", "segmentation", "far_targets", "far_targets_squeezed", "sgd")
-"""Those whose 300 to 900 steps of `overfit_batch` take more than a second."""
-
 
 @pytest.fixture(autouse=True)
 def parts() -> Iterator[None]:
@@ -46,7 +43,7 @@ def test_nothing_is_said_of_odd_but_right_set_ups_before_training(case: str, tmp
     assert loud(findings) == [] and len(findings) == 6
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in HEALTHY])
+@pytest.mark.parametrize("case", HEALTHY)
 def test_nothing_is_said_of_odd_but_right_set_ups_on_request(case: str, tmp_path: Path) -> None:
     assert loud(run_checks(built(tmp_path, case), "check")) == []
 

@@ -5,9 +5,6 @@ Public names are resolved on first use (PEP 562): `from dlrun import register` i
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
 TYPE_CHECKING = False  # as good as typing's own for mypy, without its 8 ms
 if TYPE_CHECKING:
     from typing import Any
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from dlrun.batch import Batch as Batch
     from dlrun.config import defaults as defaults
     from dlrun.inspect import inspect_data as inspect_data
-    from dlrun.load import load as load
+    from dlrun.loading import load as load
     from dlrun.noise import Noise as Noise
     from dlrun.registry import register as register
     from dlrun.task import LossTask as LossTask
@@ -40,7 +37,7 @@ _HOMES = {
     "Task": "dlrun.task",
     "defaults": "dlrun.config",
     "inspect_data": "dlrun.inspect",
-    "load": "dlrun.load",
+    "load": "dlrun.loading",
     "register": "dlrun.registry",
 }
 
@@ -59,14 +56,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
-
-
-class _Package(ModuleType):
-    """Keeps public names: importing the module `dlrun.load` would otherwise put itself where `from dlrun import load` looks."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 
 class DlrunError(Exception):
     """Something the user can mend; `lines` are printed as they are, without a traceback."""
 
     code = 3
 
-    def __init__(self, lines: str | Sequence[str]) -> None:
+    def __init__(self, lines: str | list[str]) -> None:
         self.lines = [lines] if isinstance(lines, str) else list(lines)
         super().__init__("\n".join(self.lines))
 

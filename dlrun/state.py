@@ -50,8 +50,8 @@ def restore(run: Run, saved: Checkpoint) -> None:
 def lay_out(optimizer: Any) -> None:
     """Give an optimizer's state the memory layout of the parameter it belongs to.
 
-    Files hold tensors in plain order, a channels_last parameter does not, and torch's fused kernels walk both by address: a state in another
-    order would be applied to the wrong weights, without an error.
+    Files hold tensors in plain order, a channels_last parameter does not, and torch's fused kernels walk both by address: a state in
+    another order would be applied to the wrong weights, without an error.
     """
     state = getattr(optimizer, "state", None)
     if not isinstance(state, Mapping):

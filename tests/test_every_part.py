@@ -34,9 +34,8 @@ TEXT = (
 )
 
 LOSSES = {"cross_entropy": ("loss.label_smoothing=0.1",), "mse": REGRESSION, "bce": BINARY}
-METRICS = {
-    "accuracy": (), "f1": (), "worst_recall": (), "mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "modes_covered": RING, "high_quality": RING,
-}  # fmt: skip
+METRICS: dict[str, tuple[str, ...]] = {"accuracy": (), "f1": (), "worst_recall": ()}
+METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "modes_covered": RING, "high_quality": RING}
 AUGMENTS = {"flip": ("augment.flip.p=0.3",), "random_crop": ("augment.random_crop.pad=1",), "shift": ("augment.shift.pixels=1",)}
 TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING}
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}

@@ -19,7 +19,7 @@ from dlrun.build import build
 from dlrun.cli import main
 from dlrun.config import compose
 from dlrun.errors import UsageError
-from dlrun.load import load
+from dlrun.loading import load
 from dlrun.plugins import load_plugins
 
 MINE = '''

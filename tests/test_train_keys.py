@@ -14,7 +14,7 @@ from torch import nn
 from dlrun import checkpoint, registry, settings
 from dlrun.config import compose
 from dlrun.errors import UsageError
-from dlrun.load import load
+from dlrun.loading import load
 from dlrun.run import Run
 from dlrun.train import build_run
 

@@ -26,6 +26,7 @@ from dlrun.steplog import StepLog
 from dlrun.task import LossTask
 
 STAGES = ("data", "outputs", "loss", "gradient", "update", "learning")
+FEW = 32
 MARKS = {"ok": "ok", "info": "note", "warning": "warning", "error": "ERROR", "not_applicable": "n/a"}
 STYLES = {"ok": "good", "info": "", "warning": "warning", "error": "error", "not_applicable": "dim"}
 
@@ -151,6 +152,11 @@ class Subject:
     def raw(self) -> Batch:
         """The first training micro-batch before `prepare`."""
         return self.run.data.batches(0)[0]
+
+    @property
+    def few(self) -> Batch:
+        """Up to 32 rows of it, for what needs many forwards: checks before a run are to take a second, on slow networks too."""
+        return self.raw[:FEW]  # type: ignore[no-any-return]
 
     @property
     def loss_task(self) -> LossTask | None:

@@ -21,7 +21,7 @@ from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks.shapes import class_count, main_output
 from dlrun.run import Run
 
-ROWS = 256
+ROWS = 128
 SLACK = 0.25
 CONFIDENT = 2.0
 """Standard deviation of logits across classes above which a start is over-confident; usual initialisations give 0.1 to 1.5."""
@@ -38,7 +38,7 @@ RULE = (
 
 @check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2")
 def initial_loss(subject: Subject) -> Finding:
-    """Loss of the untrained networks on up to 256 rows, in train mode, beside its reference."""
+    """Loss of the untrained networks on up to 128 rows, in train mode, beside its reference."""
     if subject.loss_task is None:
         return skipped("a task of several objectives has no single first loss")
     run = subject.copy()
@@ -102,7 +102,7 @@ def _of_other_seeds(subject: Subject, run: Run, batch: Batch) -> float:
 
 
 def _rows(subject: Subject, run: Run) -> Batch:
-    """The first training batches up to 256 rows, prepared; the first one alone where more rows would mean another loss."""
+    """The first training batches up to 128 rows, prepared; the first one alone where more rows would mean another loss."""
     first = subject.prepared(run, subject.raw)
     if run.task.couples_rows or run.task.expected_initial_loss(run.data.spec) is None:
         return first

@@ -101,7 +101,7 @@ def _acts(func: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, A
 
 def _gap(subject: Subject, run: Run) -> tuple[float, float]:
     """The largest difference of two evaluations under different noise, and the bound that equal noise sets."""
-    batch = subject.batch
+    batch = subject.prepared(run, subject.few)
     one, same, other = (tensors(subject.outputs(run, batch, training=False, key=key)) for key in ("one", "one", "two"))
     top = max((float(a.abs().max()) for a in one if a.numel() and a.is_floating_point()), default=0.0)
     return _difference(one, other), 10 * _difference(one, same) + 1e-6 * top
@@ -137,5 +137,5 @@ def _silent(subject: Subject, run: Run) -> list[str]:
         return []
     heard = _Dropouts()
     with heard:
-        subject.outputs(run, subject.batch, training=True)
+        subject.outputs(run, subject.prepared(run, subject.few), training=True)
     return [] if heard.active else sorted(active)

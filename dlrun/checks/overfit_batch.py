@@ -21,7 +21,7 @@ from dlrun.finite import NonFinite
 from dlrun.run import Run
 from dlrun.schedule import Scheduler
 
-ROWS, STEPS, SHARE, SECONDS = 32, 300, 0.05, 10.0
+STEPS, SHARE, SECONDS = 300, 0.05, 10.0
 RATES = (1.0, 3.0, 0.3)
 CLEAR, SOME, NONE = 0.3, 0.05, 0.01
 """Share of the loss that fell: clearly, somewhat, not at all."""
@@ -57,7 +57,7 @@ def overfit_batch(subject: Subject) -> Finding:
         return skipped("declared by expects.loss_may_rise")
     if not subject.run.optimizers:
         return skipped("no parameter is trainable")
-    raw, tried = subject.raw[:ROWS], []
+    raw, tried = subject.few, []
     floor = subject.run.task.loss_floor(subject.run.data.spec)
     deadline = time.perf_counter() + SECONDS
     for factor in RATES:

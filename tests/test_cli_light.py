@@ -173,7 +173,7 @@ def test_the_console_ends_with_the_code(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     code = "import sys; from dlrun.cli import console; console()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = f"{sys.executable} -c '{code}' ls | head -c 1; exit ${{PIPESTATUS[0]}}"
+    command = f"'{sys.executable}' -c '{code}' ls | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0 and done.stderr == ""
 

@@ -8,13 +8,62 @@ from pathlib import Path
 import checks_healthy
 import pytest
 import runs
-from checks_healthy import HEALTHY
 
 from dlrun import registry
 from dlrun.checks import Finding, run_checks
 from dlrun.config import compose
 from dlrun.run import Run
 from dlrun.train import build_run
+
+CLOUDS = ("dataset=clouds", "task=supervised")
+HEALTHY: dict[str, tuple[str, ...]] = {
+    "moons": ("dataset=moons",),
+    "moons_linear": ("dataset=moons", "model=linear"),
+    "zero_head": (*CLOUDS, "model=zero_head"),
+    "frozen_body": (*CLOUDS, "model=frozen_body"),
+    "low_rank": (*CLOUDS, "model=low_rank"),
+    "tied": ("TEXT", "task=language_model", "model=tied"),
+    "warmup": ("dataset=moons", "schedule=slow_start", "train.steps=1000"),
+    "warmup_short": ("dataset=moons", "schedule=slow_start", "train.steps=5"),
+    "smoothing": (*CLOUDS, "loss=cross_entropy", "loss.label_smoothing=0.2"),
+    "weighted": (*CLOUDS, "loss=weighted"),
+    "summed_weights": (*CLOUDS, "loss=summed_weights"),
+    "focal": (*CLOUDS, "loss=focal"),
+    "hinge": (*CLOUDS, "loss=hinge"),
+    "gaussian": ("dataset=near_targets", "task=supervised", "model=mean_variance", "loss=gaussian"),
+    "several_labels": ("dataset=several_labels", "task=supervised", "loss=bce"),
+    "far_targets": ("dataset=far_targets", "task=supervised"),
+    "far_targets_squeezed": ("dataset=far_targets", "task=supervised", "model=column", "loss=squeezes"),
+    "columns": ("dataset=columns", "task=supervised", "model=column"),
+    "regression_linear": ("dataset=near_targets", "task=supervised", "model=linear"),
+    "segmentation": ("dataset=pixels", "task=supervised", "model=segment", "loss=over_classes"),
+    "tuple_out": (*CLOUDS, "model=tuple_out", "loss=first_of_two"),
+    "named_in": ("dataset=named_inputs", "task=supervised", "model=named_in"),
+    "batch_norm_small": (*CLOUDS, "model=batch_normed", "train.batch_size=4"),
+    "heavy_dropout": (*CLOUDS, "model=heavy_dropout"),
+    "eight_rows": ("dataset=eight_rows", "task=supervised"),
+    "contrast": ("dataset=two_views", "task=supervised", "task.kind=contrastive", "model=views", "loss=contrast"),
+    "autoencoder": ("dataset=only_x", "task=supervised", "task.kind=vae", "model=autoencoder", "loss=evidence"),
+    "sampler": ("dataset=sampled", "task=supervised"),
+    "log_soft": (*CLOUDS, "model=log_soft", "loss=negative_log"),
+    "own_optimizer": (*CLOUDS, "optimizer=remembers"),
+    "one_cycle": (*CLOUDS, "schedule=one_cycle", "train.steps=30"),
+    "sgd": (*CLOUDS, "optimizer=sgd", "optimizer.lr=0.01"),
+    "one_step": ("dataset=moons", "train.steps=1"),
+    "no_step": ("dataset=moons", "train.steps=0"),
+    "accumulate": ("dataset=moons", "train.accumulate=4"),
+    "ema": ("dataset=moons", "train.ema=0.9"),
+    "bf16": ("dataset=moons", "train.precision=bf16"),
+    "gan": ("dataset=ring", "task=gan"),
+    "transformer": ("TEXT", "task=language_model", "model=transformer", "model.width=32", "model.depth=1", "model.heads=2"),
+    "binary_flat": ("dataset=zero_one", "task=supervised", "task.kind=binary", "model=flat"),
+    "loss_with_parameters": (*CLOUDS, "loss=uncertain"),
+    "gaps_in_targets": ("dataset=gaps", "task=supervised", "model=three", "loss=skips_gaps"),
+    "quantiles_of_counts": ("dataset=counts", "task=supervised", "model=three", "loss=quantiles"),
+    "distribution_out": ("dataset=near_targets", "task=supervised", "model=drawn", "loss=log_density"),
+    "below_zero": ("dataset=near_targets", "task=supervised", "model=column", "loss=correlation"),
+    "full_batch": ("dataset=moons", "train.batch_size=full", "optimizer=sgd", "optimizer.lr=0.1"),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

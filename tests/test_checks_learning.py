@@ -1,0 +1,145 @@
+"""Owners of parameters, a loss that falls on one batch, one batch overfitted: faults and healthy opposites."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from checks_found import CLOUDS, big, built, first_loud, found, parts, plug  # noqa: F401 (parts is a fixture)
+from checks_healthy import Net
+from torch import Tensor, nn
+
+
+def adam(named: Any, lr: float = 1e-3) -> Any:
+    return torch.optim.Adam([p for _, p in named], lr=lr)
+
+
+def flat(named_parameters: Any) -> Any:
+    """One tensor that all weights are views of: what fused optimizers keep."""
+    whole = torch.cat([p.detach().reshape(-1) for _, p in named_parameters])
+    whole.grad, at = torch.zeros_like(whole), 0
+    for _, p in named_parameters:
+        p.data, p.grad = whole[at : at + p.numel()].view_as(p), whole.grad[at : at + p.numel()].view_as(p)
+        at += p.numel()
+    return torch.optim.SGD([whole], lr=0.01)
+
+
+OWNERS = {
+    "first_layer": (lambda named_parameters: adam(named_parameters[:2]), "error", "4 of 6 trainable parameters are in no optimizer"),
+    "copy": (lambda named_parameters: adam(copy.deepcopy(named_parameters)), "error", "hold 6 tensors that belong to no network"),
+    "all": (lambda named_parameters: adam(named_parameters), "ok", "6 trainable parameters, each in one optimizer"),
+    "one_more": (lambda named_parameters: adam([*named_parameters, ("own", nn.Parameter(torch.zeros(3)))]), "info", "1 more tensors"),
+}
+
+
+@pytest.mark.parametrize("case", OWNERS)
+def test_who_owns_the_parameters(case: str) -> None:
+    make, level, words = OWNERS[case]
+    plug("optimizer", "mine", make)
+    findings = found(*CLOUDS, "optimizer=mine")
+    assert findings["ownership"].level == level and words in findings["ownership"].message
+    assert first_loud(findings) == ("ownership" if level == "error" else "")
+
+
+def test_one_flat_tensor_owns_what_lies_in_it() -> None:
+    plug("optimizer", "flat", flat)
+    assert found(*CLOUDS, "optimizer=flat")["ownership"].level == "ok"
+
+
+def test_parameters_held_twice() -> None:
+    class Twice(torch.optim.SGD):
+        def __init__(self, named: Any) -> None:
+            super().__init__([p for _, p in named], lr=0.1)
+            self.param_groups.append({**self.param_groups[0], "params": [named[0][1]]})
+
+    plug("optimizer", "twice", lambda named_parameters: Twice(named_parameters))
+    finding = found(*CLOUDS, "optimizer=twice")["ownership"]
+    assert finding.level == "error" and len(finding.numbers["twice"]) == 1
+
+
+def test_what_is_declared_frozen() -> None:
+    plug("optimizer", "mine", OWNERS["first_layer"][0])
+    assert found(*CLOUDS, "optimizer=mine", "expects.frozen=[model.2.*,model.4.*]")["ownership"].level in ("ok", "error")
+    moving = found(*CLOUDS, "expects.frozen=['model.1.*']")["ownership"]
+    assert moving.level == "error" and "declared by expects.frozen" in moving.message
+
+
+class uphill(torch.optim.SGD):
+    """Gradient ascent."""
+
+    def __init__(self, named_parameters: Any, *, lr: float = 0.1) -> None:
+        super().__init__([p for _, p in named_parameters], lr=lr, maximize=True)
+
+
+class detached(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach() + 0 * self.head.bias
+
+
+FALLS = {
+    "rate_1000": (("optimizer.lr=1000",), "error", "too large"),
+    "rate_1000_sgd": (("optimizer=sgd", "optimizer.lr=1000", "train.clip_norm=null"), "error", "too large"),
+    "uphill": (("optimizer=uphill",), "error", "uphill"),
+    "no_gradient": (("model=detached",), "error", "no gradient reaches"),
+    "copy": (("optimizer=of_copy",), "error", "no gradient reaches"),
+    "right": ((), "ok", ""),
+    "right_sgd": (("optimizer=sgd",), "ok", ""),
+}
+
+
+@pytest.mark.parametrize("case", FALLS)
+def test_the_loss_falls_on_one_batch(case: str) -> None:
+    words, level, cause = FALLS[case]
+    plug("optimizer", "uphill", uphill)
+    plug("optimizer", "of_copy", OWNERS["copy"][0])
+    plug("model", "detached", lambda: detached(8, 4))
+    findings = found(*CLOUDS, *words)
+    finding = findings["loss_falls"]
+    assert finding.level == level and cause in finding.cause, finding
+    assert first_loud(findings) == {"ok": "", "error": "ownership" if case == "copy" else "loss_falls"}[level]
+    assert level == "error" or finding.numbers["after"] < 0.8 * finding.numbers["before"]
+
+
+def test_time_cannot_change_the_verdict_of_a_healthy_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dlrun.checks.loss_falls as module
+
+    verdicts = []
+    for seconds in (0.0, 100.0):
+        monkeypatch.setattr(module.loss_falls.__globals__["time"], "perf_counter", iter(range(0, 10**6, 1 + int(seconds == 0))).__next__)
+        verdicts.append([found("dataset=moons", f"optimizer={o}")["loss_falls"].level for o in ("sgd", "adamw")])
+    assert verdicts == [["ok", "ok"]] * 2
+
+
+class Same(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.zeros_like(x))
+
+
+def test_one_batch_is_overfitted() -> None:
+    for dataset in ("moons", "digits"):
+        finding = found(f"dataset={dataset}", level="check")["overfit_batch"]
+        assert finding.level == "ok" and finding.message.startswith("overfitted one batch of 32 rows: loss ")
+        assert finding.message.endswith(f"in {finding.numbers['steps']} steps") and " -> " in finding.message
+        assert finding.numbers["after"] <= 0.05 * finding.numbers["before"]
+
+
+def test_one_batch_is_not_overfitted() -> None:
+    plug("model", "same", lambda: Same(8, 4))
+    finding = found(*CLOUDS, "model=same", level="check")["overfit_batch"]
+    assert finding.level == "error" and "every row gets the same output" in finding.message
+    assert len(finding.numbers["tries"]) == 3
+
+
+def test_a_floor_that_the_model_cannot_reach_is_no_fault() -> None:
+    finding = found("dataset=moons", "model=linear", level="check")["overfit_batch"]
+    assert finding.level in ("ok", "info") and finding.numbers["after"] < 0.7 * finding.numbers["before"]
+
+
+def test_slow_networks_are_stopped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlrun.checks.overfit_batch import overfit_batch
+
+    monkeypatch.setitem(overfit_batch.__globals__, "SECONDS", 0.0)
+    finding = found("dataset=moons", level="check")["overfit_batch"]
+    assert finding.level in ("info", "warning") and "stopped after 0 s" in finding.message and finding.numbers["steps"] == 1

@@ -24,15 +24,16 @@ class Ema:
     def _collect(self) -> tuple[list[Tensor], list[Tensor]]:
         averaged, live = [], []
         for name, module in self._live.items():
-            averaged += [p.data for p in self.modules[name].parameters()]
-            live += [p.data for p in module.parameters()]
+            averaged += list(self.modules[name].parameters())
+            live += list(module.parameters())  # not their .data: a change of memory format puts another tensor there
         return averaged, live
 
     def update(self) -> None:
         """Once a step, after the weights changed."""
         averaged, live = self._pairs
         if averaged:
-            torch._foreach_lerp_(averaged, live, 1 - self.decay)
+            with torch.no_grad():
+                torch._foreach_lerp_(averaged, live, 1 - self.decay)
 
     def copy_buffers(self) -> None:
         """Before the averaged networks are used or saved."""

@@ -29,7 +29,7 @@ def key(name: str) -> Any:
 
 
 def start(folder: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
-    named = {text.split("=")[0] for text in overrides}
+    named = {text.split("=")[0] for text in overrides} | ({"model.width"} if "model=cnn" in overrides else set())
     run, summary, code = runs.start(folder, *[text for text in BASE if text.split("=")[0] not in named], *overrides)
     assert code == 0
     return run, summary
@@ -138,8 +138,9 @@ def test_clip_norm_bounds_the_step(tmp_path: Path) -> None:
 
 
 @key("ema")
-def test_ema_is_the_weighted_sum_of_the_weights(tmp_path: Path) -> None:
-    run, _ = start(tmp_path, "train.ema=0.5", "train.steps=2", "train.checkpoint_every=1", "train.keep_last=9")
+@pytest.mark.parametrize("more", [(), ("model=cnn", "model.channels=[4,8]", "model.norm=none", "train.channels_last=true")])
+def test_ema_is_the_weighted_sum_of_the_weights(more: tuple[str, ...], tmp_path: Path) -> None:
+    run, _ = start(tmp_path, "train.ema=0.5", "train.steps=2", "train.checkpoint_every=1", "train.keep_last=9", *more)
     first, last = (checkpoint.read(checkpoint.step_directory(run, step)) for step in (1, 2))
     initial = load(run, step=1)  # only for its shapes and the names
     assert set(last.tensors["ema"]) == {f"model.{name}" for name in initial.model.state_dict()}

@@ -11,6 +11,8 @@ from checks_found import CLOUDS, big, built, first_loud, found, parts, plug  # n
 from checks_healthy import Net
 from torch import Tensor, nn
 
+from dlrun.checks.overfit_batch import Attempt, verdict
+
 
 def adam(named: Any, lr: float = 1e-3) -> Any:
     return torch.optim.Adam([p for _, p in named], lr=lr)
@@ -81,7 +83,8 @@ class detached(Net):
 FALLS = {
     "rate_1000": (("optimizer.lr=1000",), "error", "too large"),
     "rate_1000_sgd": (("optimizer=sgd", "optimizer.lr=1000", "train.clip_norm=null"), "error", "too large"),
-    "uphill": (("optimizer=uphill",), "error", "uphill"),
+    "uphill": (("optimizer=uphill",), "error", "far too large, or go uphill"),
+    "uphill_slowly": (("optimizer=uphill", "optimizer.lr=0.002"), "error", "the steps go uphill"),
     "no_gradient": (("model=detached",), "error", "no gradient reaches"),
     "copy": (("optimizer=of_copy",), "error", "no gradient reaches"),
     "right": ((), "ok", ""),
@@ -143,3 +146,24 @@ def test_slow_networks_are_stopped_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(overfit_batch.__globals__, "SECONDS", 0.0)
     finding = found("dataset=moons", level="check")["overfit_batch"]
     assert finding.level in ("info", "warning") and "stopped after 0 s" in finding.message and finding.numbers["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "falling", "floor", "level"),
+    [
+        (0.98, False, 0.0, "warning"),
+        (0.8, False, 0.0, "warning"),
+        (0.8, True, 0.0, "info"),
+        (0.8, False, None, "info"),
+        (0.6, False, 0.0, "info"),
+    ],
+)
+def test_how_far_a_loss_has_to_fall(after: float, falling: bool, floor: float | None, level: str) -> None:
+    entry = Attempt(1.0, 1.0, after, 300, falling=falling)
+    assert verdict([entry], entry, floor)[0] == level
+
+
+def test_a_loss_that_stays_where_it_was_is_an_error() -> None:
+    entry = Attempt(1.0, 1.0, 0.995, 300)
+    assert verdict([entry], entry, 0.0) == ("error", "it did not fall at any rate")
+    assert verdict([entry, Attempt(3.0, 1.0, 0.9, 300, falling=True)], entry, 0.0)[0] != "error"

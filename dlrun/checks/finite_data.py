@@ -47,13 +47,13 @@ def finite_data(subject: Subject) -> Finding:
 
 
 def _first_bad(batch: Any) -> tuple[str, int, list[int], float] | None:
-    for name, value in batch.items():
-        for leaf in leaves(value):
-            if leaf.is_floating_point() and not torch.isfinite(leaf.sum()):
-                places = (~torch.isfinite(leaf)).nonzero()
-                if len(places):
-                    place = places[0].tolist()
-                    return name, place[0], place[1:], float(leaf[tuple(place)])
+    for name, leaf in ((name, leaf) for name, value in batch.items() for leaf in leaves(value)):
+        if not leaf.is_floating_point() or torch.isfinite(leaf.sum()):
+            continue
+        places = (~torch.isfinite(leaf)).nonzero()
+        if len(places):  # else only the sum overflowed
+            place = places[0].tolist()
+            return name, place[0], place[1:], float(leaf[tuple(place)])
     return None
 
 

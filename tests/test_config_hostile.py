@@ -88,7 +88,7 @@ COMMAND_LINE = [
     ("events.a=3", "expected text, found 3"),
     ("claims=[nan]", "finite"),
     ("output_root=null", "expected a path"),
-    ("run_dir=\"a\x00b\"", "zero byte"),
+    ('run_dir="a\x00b"', "zero byte"),
     # missing, too much
     ("model.width=???", "missing: give it, model.width=..."),
     ("train.steps=null", "say how long to train"),

@@ -47,4 +47,3 @@ def defaults(part: str, config_dir: str | PathLike[str] | None = None) -> dict[s
         raise UsageError(f"{part!r}: expected GROUP/NAME, with GROUP one of {', '.join(GROUPS)}")
     values = Library(config_dir).part(group, name).values
     return {key: value for key, value in values.items() if key not in ("name", "slots")}
-

@@ -27,9 +27,7 @@ def clean(text: object) -> str:
     string = str(text)
     if string.isascii() and string.isprintable():
         return string
-    return "".join(
-        " " if sign == "\t" else ascii(sign)[1:-1] if unicodedata.category(sign) in HIDDEN else sign for sign in string
-    )
+    return "".join(" " if sign == "\t" else ascii(sign)[1:-1] if unicodedata.category(sign) in HIDDEN else sign for sign in string)
 
 
 def columns_of(text: str) -> int:

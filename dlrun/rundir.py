@@ -79,6 +79,8 @@ def new_directory(config: Mapping[str, Any]) -> Path:
         wanted = Path(config["run_dir"]).expanduser()
         if wanted.is_dir() and not any(wanted.iterdir()):
             return wanted
+        if wanted.name in ("", ".."):
+            raise MissingError(f"run_dir={wanted} is not empty, and -2 cannot stand behind it: name a folder for the run")
     else:
         arm = f"-{safe_name(config['arm'])}" if config.get("arm") else ""
         stamp = time.strftime("%Y%m%d-%H%M%S")

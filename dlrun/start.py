@@ -27,7 +27,7 @@ def find_checkpoint(run: Path, step: str | int) -> checkpoint.Checkpoint:
         try:
             step = int(json.loads((run / "summary.json").read_text(encoding="utf-8"))["best"]["step"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise MissingError(f"{run / 'summary.json'} names no best step: say step=last") from None
+            raise MissingError(f"{run / 'summary.json'} names no best step: take step last") from None
     path = checkpoint.step_directory(run, int(step))
     if not path.is_dir():
         have = ", ".join(map(str, checkpoint.steps(run))) or "none"

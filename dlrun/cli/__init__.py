@@ -37,7 +37,13 @@ def dispatch(arguments: Arguments) -> int:
         from dlrun.cli.common import compose_for
         from dlrun.config.dump import dump
 
-        sys.stdout.write(dump(compose_for(arguments).saved))
+        saved = compose_for(arguments).saved
+        if arguments.flag("json"):
+            import json
+
+            sys.stdout.write(json.dumps(saved, indent=1) + "\n")
+        else:
+            sys.stdout.write(dump(saved))
         return 0
     from importlib import import_module
 
@@ -87,6 +93,9 @@ def _silence_stdout() -> None:
 
 def console() -> NoReturn:
     """The console script: `main`, then out at once (leaving Python after torch takes 0.4 to 0.8 s)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us (`>&-`): what is written goes nowhere
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:

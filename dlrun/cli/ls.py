@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.plain import first_comment, first_docstring, read_text, tags_of
@@ -106,9 +107,9 @@ def _runs(arguments: Arguments) -> int:
     names = sorted(_run_names(root), reverse=True)
     shown = []
     looked = 0
-    for _, experiment, name in names:
+    for _, name in names:
         looked += 1
-        entry = _run(os.path.join(root, experiment, name), arguments.text("tag"))
+        entry = _run(os.path.join(root, name), arguments.text("tag"))
         shown += [entry] if entry else []
         if limit is not None and len(shown) >= limit:
             break
@@ -127,11 +128,15 @@ def _runs(arguments: Arguments) -> int:
     return 0
 
 
-def _run_names(root: str) -> Iterator[tuple[str, str, str]]:
-    """(start time, experiment, name) of every folder that may be a run."""
+def _run_names(root: str) -> Iterator[tuple[str, str]]:
+    """(start time, path below `root`) of every folder that may be a run; one named by run_dir= may lie in `root` itself."""
     for experiment in _folders(root):
-        for name in _folders(os.path.join(root, experiment)):
-            yield name[:15], experiment, name
+        path = os.path.join(root, experiment)
+        if os.path.lexists(os.path.join(path, "config.yaml")):
+            yield time.strftime("%Y%m%d-%H%M%S", time.localtime(os.lstat(path).st_mtime)), experiment
+            continue
+        for name in _folders(path):
+            yield name[:15], os.path.join(experiment, name)
 
 
 def _folders(path: str) -> list[str]:
@@ -176,5 +181,3 @@ def _line(entry: dict[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else printable(str(value), 20)
-
-

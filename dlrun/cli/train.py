@@ -10,13 +10,8 @@ from dlrun.cli.common import compose_for
 
 
 def run(arguments: Arguments) -> int:
-    """Compose, then train; `--cfg` prints the config and stops."""
+    """Compose, then train."""
     config = compose_for(arguments)
-    if arguments.flag("cfg"):
-        from dlrun.config.dump import dump
-
-        sys.stdout.write(dump(config.saved))
-        return 0
     background = start_copies(config)
     from dlrun.train import train
 

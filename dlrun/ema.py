@@ -22,7 +22,8 @@ class Ema:
         self._pairs = self._collect()
 
     def _collect(self) -> tuple[list[Tensor], list[Tensor]]:
-        averaged, live = [], []
+        averaged: list[Tensor] = []
+        live: list[Tensor] = []
         for name, module in self._live.items():
             averaged += list(self.modules[name].parameters())
             live += list(module.parameters())  # not their .data: a change of memory format puts another tensor there

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from torch import nn
+
 from dlrun.batch import Batch
 from dlrun.checks import run_checks
 from dlrun.errors import AnswerNo
 from dlrun.inspect import describe_lines
 from dlrun.loop import prepare
+from dlrun.run import Run
 from dlrun.session import Session
 from dlrun.summary import summary_lines
 
@@ -23,7 +26,7 @@ def preflight(session: Session) -> None:
     for line in describe_lines(batch):
         console.line(line)
     for name, module in run.modules.items():
-        for line in summary_lines(name, copy.deepcopy(module), example(run.task.networks(run.data.spec), name, batch)):
+        for line in network_lines(run, name, module, batch):
             console.line(line)
     for line in optimizer_lines(run):
         console.line(line)
@@ -41,13 +44,21 @@ def preflight(session: Session) -> None:
         raise AnswerNo(f"{errors[0].check}: {errors[0].message}; say checks_on_error=continue to train all the same")
 
 
+def network_lines(run: Run, name: str, module: nn.Module, batch: Batch) -> list[str]:
+    """The network's summary, with output shapes where it can be copied and takes the batch's x."""
+    try:
+        return summary_lines(name, copy.deepcopy(module), example(run.task.networks(run.data.spec), name, batch))
+    except Exception:  # not copyable, or its forward fails, which the checks report; a forward of the real network is not for looking
+        return summary_lines(name, module, None)
+
+
 def example(shapes: Any, name: str, batch: Batch) -> tuple[Any, ...] | None:
     """Inputs for a network's summary: the batch's x where the network takes it; None where it takes something of the task's own."""
     fits = name in shapes and "x" in batch and tuple(getattr(batch["x"], "shape", (0,))[1:]) == tuple(shapes[name][0])
     return (batch["x"],) if fits else None
 
 
-def optimizer_lines(run: Any) -> list[str]:
+def optimizer_lines(run: Run) -> list[str]:
     """One line an optimizer: name, groups, learning rate, decay, what it owns, and its schedule."""
     lines = []
     for slot, optimizer in run.optimizers.items():

@@ -141,6 +141,8 @@ class Network:
         return torch.func.functional_call(self.module, dict(parameters), inputs, named)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "module":  # a copy in the making has none yet
+            raise AttributeError(name)
         return getattr(self.module, name)
 
 

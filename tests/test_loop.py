@@ -186,3 +186,13 @@ def test_a_loss_over_weights_that_changed_is_explained(monkeypatch: pytest.Monke
     parts = ("model.first=one_weight", "model.second=one_weight", "optimizer.first=sgd", "optimizer.second=sgd")
     with pytest.raises(RuntimeError, match="compute this loss after the previous yield"):
         trained(built("task=early", "dataset=ring", *parts), 1)
+
+
+def test_networks_as_a_task_sees_them_can_be_copied() -> None:
+    """A task that keeps them in its state is copied with its run by the checks."""
+    import copy
+
+    run = built("model.width=8")
+    twin = copy.deepcopy(run.nets)
+    assert torch.equal(twin.model(torch.ones(1, 1, 8, 8)), run.nets.model(torch.ones(1, 1, 8, 8)))
+    assert twin.model.module is not run.nets.model.module

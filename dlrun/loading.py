@@ -36,6 +36,10 @@ class Loaded:
         """The run's data: `.evaluation("test")`, `.spec`, `.rows`."""
         return self._run.data
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} ({sum(p.numel() for p in net.parameters())} parameters)" for name, net in self.networks.items())
+        return f"<run {self.config.get('experiment') or self.config['dataset']['name']} at step {self.step}: {sizes}>"
+
     def __getattr__(self, name: str) -> nn.Module:
         networks = self.__dict__.get("networks", {})
         if name in networks:

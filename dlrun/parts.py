@@ -40,7 +40,8 @@ def make(group: str, part: Mapping[str, Any], available: Mapping[str, Any], *dro
             raise
         if name in registry.PLUGINS[group] and isinstance(error, ValueError):
             raise
-        raise UsageError(f"{group} {name}: {error}") from error
+        text = str(error).removeprefix(f"{group} ").removeprefix(f"{name} ").removeprefix(f"{name}: ")
+        raise UsageError(f"{group} {name}: {text}") from error
 
 
 def bound(group: str, part: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from dlrun.inspect import describe_lines
 from dlrun.loop import prepare
 from dlrun.run import Run
 from dlrun.session import Session
+from dlrun.sinks.terminal import number
 from dlrun.summary import summary_lines
 
 
@@ -58,6 +59,12 @@ def example(shapes: Any, name: str, batch: Batch) -> tuple[Any, ...] | None:
     return (batch["x"],) if fits else None
 
 
+def counted(parameters: list[nn.Parameter]) -> str:
+    """How many numbers in how many tensors, in words."""
+    total, tensors = sum(p.numel() for p in parameters), len(parameters)
+    return f"{number(total)} parameter{'s' * (total != 1)} in {tensors} tensor{'s' * (tensors != 1)}"
+
+
 def optimizer_lines(run: Run) -> list[str]:
     """One line an optimizer: name, groups, learning rate, decay, what it owns, and its schedule."""
     lines = []
@@ -65,7 +72,7 @@ def optimizer_lines(run: Run) -> list[str]:
         node = run.config["optimizer"]
         kind = node["name"] if isinstance(node.get("name"), str) else node[slot]["name"]
         groups = "; ".join(
-            f"{sum(p.numel() for p in group['params']):,} parameters in {len(group['params'])} tensors, lr {group.get('lr', '?')}"
+            f"{counted(group['params'])}, lr {group.get('lr', '?')}"
             + (f", weight decay {group['weight_decay']}" if group.get("weight_decay") else "")
             for group in optimizer.param_groups
         )

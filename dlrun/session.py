@@ -232,6 +232,7 @@ class Session:
             "step": step,
             "seconds": seconds,
             "metrics": self.telemetry.newest,
+            "evaluated": dict(self._evaluated),
             "best": self.best,
             "events": self.events.happened,
             "parameters": trained,

@@ -39,7 +39,12 @@ def build_run(config: Config, *, load_start: bool = True) -> Run:
     train = config.resolved["train"]
     Events(config.resolved.get("events") or {})  # a condition that cannot be read is said before anything is written
     lines = set_up(train, choose_device(config.resolved["device"]))
-    run = build(config, load_start=load_start)
+    try:
+        run = build(config, load_start=load_start)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MissingError("out of memory while the parts were built: a smaller model, or a smaller data set, or train.ema=null") from error
     run.notes += lines + shape_modules(train, run.modules)
     return run
 
@@ -179,7 +184,9 @@ def memory_line(session: Session) -> str:
 def disk_line(session: Session, error: OSError) -> str:
     """Which file could not be written, and what is still whole."""
     path = session.directory.path
-    have = checkpoint.steps(path) if path.is_dir() else []
+    if not path.is_dir():
+        return f"cannot write {error.filename or path}: the run directory is gone"
+    have = checkpoint.steps(path)
     whole = f"the checkpoint of step {have[-1]} is whole: dlrun resume {path}" if have else "no checkpoint was saved yet"
     return f"cannot write {error.filename or path}: {error.strerror}; {whole}"
 

@@ -15,13 +15,19 @@ WAIT_SECONDS = 15.0
 def wrap_up(session: Session, status: str) -> int:
     """Say how the run ended and draw. Returns the exit code. The result is safe already: nothing here can harm it."""
     run, console, path = session.run, session.console, session.directory.path
-    console.result({**session.summary, "run_dir": str(path)})
+    console.result({**session.summary, "metrics": of_this_step(session), "run_dir": str(path)})
     if status == "finished":
         draw_figures(session)
-    if status == "finished":
         return 0
     console.line(f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {path}", "warning")
     return 75 if session.reason == "max_seconds" else EXIT[session.reason or "SIGINT"]
+
+
+def of_this_step(session: Session) -> dict[str, float]:
+    """The metrics of the last step; evaluations that lie further back say nothing of the weights as they are now."""
+    summary = session.summary
+    old = {split for split, step in summary["evaluated"].items() if step != summary["step"]}
+    return {name: value for name, value in summary["metrics"].items() if name.partition("/")[0].removesuffix("_ema") not in old}
 
 
 def finish_copies(console: Console, background: Background | None) -> None:

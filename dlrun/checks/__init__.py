@@ -31,6 +31,8 @@ def run_checks(run: Run, level: str) -> list[Finding]:
             begun = time.perf_counter()
             finding = subject.judge(name, part)
             finding.seconds = time.perf_counter() - begun
+            if finding.level == "error" and getattr(part, "stage", "") == "data" and not subject.broken:
+                subject.broken = f"what {name} found comes first"
             findings.append(finding)
     return findings
 

@@ -120,6 +120,10 @@ def _rows(subject: Subject, run: Run) -> Batch:
 def reference(subject: Subject, run: Run, outputs: Any, batch: Batch) -> tuple[float | None, str]:
     """The loss of an untrained network and what it is called."""
     known = run.task.expected_initial_loss(run.data.spec)
+    logits = main_output(run, outputs)
+    mine = class_count(logits, batch.get("y")) if logits is not None else 0
+    if known is not None and run.data.spec.classes and mine not in (0, 1, run.data.spec.classes):
+        return math.log(mine), f"ln {mine}: the network has {mine} outputs, the data {run.data.spec.classes} classes"
     if known is not None:
         count = round(math.exp(known))
         return known, f"ln {count}" if abs(math.log(max(count, 1)) - known) < 1e-6 else "expected for this task"

@@ -44,7 +44,24 @@ def shapes(subject: Subject) -> Finding:
     if unused:
         cause, step = "labels that start at 1: one output too many, and accuracy of a class nobody asked for", "subtract 1 from the labels"
         return Finding("warning", unused, cause, step, numbers, RULE)
+    spare = _spare(subject, out, target)
+    if spare:
+        cause, step = (
+            "a head made for other data: it can name classes that do not exist",
+            "give the network as many outputs as there are classes",
+        )
+        return Finding("warning", spare, cause, step, numbers, RULE)
     return Finding("ok", f"{shown}, one loss", numbers=numbers, threshold=RULE)
+
+
+def _spare(subject: Subject, out: Tensor | None, target: Any) -> str | None:
+    """What to say where there are at least twice as many outputs as classes; one or two spare ones (background, unknown) are usual."""
+    classes = subject.run.data.spec.classes
+    fresh = not (subject.expects.get("pretrained") or subject.run.config.get("start"))
+    if out is None or not classes or subject.run.data.spec.kind != "classification" or not fresh:
+        return None
+    outputs = class_count(out, target)
+    return f"the network has {outputs} outputs, the data {classes} classes" if outputs >= 2 * classes and outputs > classes + 2 else None
 
 
 def main_output(run: Run, outputs: Any) -> Tensor | None:

@@ -20,6 +20,8 @@ def main(words: list[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if words is None else words)
         return dispatch(arguments)
     except DlrunError as error:
+        if "--json" in (sys.argv[1:] if words is None else words):
+            _json_error(error)
         return tell(error, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -55,6 +57,13 @@ def dispatch(arguments: Arguments) -> int:
             raise
         raise UsageError(f"dlrun {arguments.command} is not part of this version") from None
     return int(module.run(arguments))
+
+
+def _json_error(error: DlrunError) -> None:
+    """With --json stdout is one document, also where there is no answer."""
+    import json
+
+    sys.stdout.write(json.dumps({"ok": False, "errors": error.lines, "exit_code": error.code}, indent=1) + "\n")
 
 
 def tell(error: DlrunError, arguments: Arguments | None) -> int:

@@ -22,7 +22,8 @@ def run(arguments: Arguments) -> int:
     summary = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
     done, wanted = summary.get("step", 0), config.resolved["train"]["steps"]
     if summary.get("status") == "finished" and (wanted is None or "train.steps" not in changed or wanted <= done):
-        print(f"{path} is finished at step {done}: nothing to do", file=sys.stderr if arguments.flag("json") else sys.stdout)
+        beyond = f", beyond train.steps={wanted}" if "train.steps" in changed and wanted is not None and wanted < done else ""
+        print(f"{path} is finished at step {done}{beyond}: nothing to do", file=sys.stderr if arguments.flag("json") else sys.stdout)
         return print_summary(arguments, {**summary, "run_dir": str(path)}, 0)
     background = start_copies(config)
     from dlrun.train import resume

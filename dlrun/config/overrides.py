@@ -53,7 +53,7 @@ def _add(layer: Layer, parser: Any, text: str, origin: str) -> None:
         raise UsageError(f"refused: dlrun has its own options; {_instead(key)}")
     if "=" in text and (not key or ".." in key or key[0] == "." or key[-1] == "."):
         raise UsageError("a key is names with single dots between them")
-    override, value = _parse(parser, text)
+    override, value = _parse(parser, _quoted(text))
     slot_text = override.key_or_group + (f"@{override.package}" if override.package else "")
     is_slot = override.package is not None or "/" in override.key_or_group
     path = parse_slot(slot_text) if is_slot else tuple(override.key_or_group.split("."))
@@ -67,6 +67,13 @@ def _add(layer: Layer, parser: Any, text: str, origin: str) -> None:
         layer.choices.append(Choice(path, value, origin))
     else:
         layer.items.append(Item(path, value, lambda path: origin))
+
+
+def _quoted(text: str) -> str:
+    """An override whose plain value has letters beyond ASCII, in quotes: Hydra's grammar has no other reading of them (`run_dir=/ü`)."""
+    key, equals, value = text.partition("=")
+    plain = value and not value.isascii() and value.isprintable() and not any(mark in value for mark in "\"'\\,[]{}()$")
+    return f'{key}{equals}"{value}"' if plain else text
 
 
 def _parse(parser: Any, text: str) -> tuple[Any, Any]:

@@ -280,4 +280,5 @@ def _context(split: str, metrics: Mapping[str, Any], baselines: Mapping[str, Any
 def _took(summary: Mapping[str, Any]) -> str:
     text = f"{summary.get('step', 0)} steps in {duration(summary.get('seconds'))}"
     speed = summary.get("steps_per_second")
-    return f"{text} ({number(float(speed), 3)} steps/s)" if speed else text
+    shown = number(float(speed), 3) if speed and speed < 1000 else number(round(speed or 0))
+    return f"{text} ({shown} steps/s)" if speed else text

@@ -5,9 +5,12 @@ Source: Goodfellow, Bengio, Courville 2016, "Deep Learning", section 6.2.2.3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference
 from dlrun.task import LossTask
-from dlrun.types import DataSpec
+from dlrun.types import DataSpec, NetworkShape
 
 
 class classification(LossTask):
@@ -20,6 +23,12 @@ class classification(LossTask):
     def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
         """Accuracy, which chooses `best`, and the worst class's recall, which accuracy can hide."""
         return ("accuracy", "worst_recall")
+
+    def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
+        """`model`: a row to one logit a class. Raises UsageError for data without classes."""
+        if not spec.classes:
+            raise UsageError(f"task classification needs classes, this data has none (kind {spec.kind}): say task=supervised")
+        return {"model": NetworkShape(spec.in_shape, (spec.classes,))}
 
     def expected_initial_loss(self, spec: DataSpec) -> float | None:
         """ln C for cross-entropy; None where the loss does not say."""

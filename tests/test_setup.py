@@ -71,13 +71,22 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def clean() -> dict[str, str]:
+    """The environment without what would show the small checkout the real package."""
+    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+
+
+def call(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What `command` printed; it must succeed."""
+    return subprocess.run(command, cwd=cwd, env=clean(), capture_output=True, text=True, check=True)
+
+
 def start(folder: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """`scripts/dlrun arguments`, in a process group of its own."""
-    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     return subprocess.Popen(
         [folder / "scripts" / "dlrun", *arguments],
         cwd=cwd or folder.parent,
-        env={**clean, "DLRUN_PYTHON": sys.executable, **environment},
+        env={**clean(), "DLRUN_PYTHON": sys.executable, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,9 +115,8 @@ def test_later_uses_install_nothing_and_work_from_anywhere(installed: Path, tmp_
     assert run(installed, "a b", "", cwd=tmp_path) == (0, f"{tmp_path}|a b|\n", [])
     assert run(installed, "fail")[0] == 7
     for folder, name in [(installed, "scripts/dlrun"), (installed / "scripts", "./dlrun"), (installed / "scripts", "../scripts/dlrun")]:
-        assert subprocess.run([name, "x"], cwd=folder, capture_output=True, text=True, check=True).stdout == f"{folder}|x\n"
-    plain = subprocess.run(["bash", "dlrun", "x"], cwd=installed / "scripts", capture_output=True, text=True, check=True)
-    assert plain.stdout.endswith("|x\n")
+        assert call(name, "x", cwd=folder).stdout == f"{folder}|x\n"
+    assert call("bash", "dlrun", "x", cwd=installed / "scripts").stdout.endswith("|x\n")
     assert (installed / "builds").read_text() == "x"
 
 
@@ -118,13 +126,13 @@ def test_it_works_through_links(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "two").symlink_to("one")
     (tmp_path / "tree").symlink_to(installed)
     for path in ("bin/one", "bin/two", "tree/scripts/dlrun"):
-        found = subprocess.run([tmp_path / path, "x"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        found = call(tmp_path / path, "x", cwd=tmp_path)
         assert (found.stdout, found.stderr) == (f"{tmp_path}|x\n", "")
 
 
 def test_a_start_with_all_installed_starts_no_other_process(installed: Path) -> None:
     """What stands between a user and every command is comparing text: bash replaces itself by dlrun."""
-    traced = subprocess.run(["bash", "-x", installed / "scripts" / "dlrun", "x"], capture_output=True, text=True, check=True)
+    traced = call("bash", "-x", installed / "scripts" / "dlrun", "x")
     commands = {line.lstrip("+ ").split(" ")[0].split("=")[0] for line in traced.stderr.splitlines() if line.startswith("+")}
     assert "exec" in commands
     assert not commands & {"python", "python3", "readlink", "cat", "sha256sum", "dirname", "pwd"}

@@ -118,6 +118,8 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     for module in modules.values():
         module.to(device)
     steps = int(train["steps"] if train["steps"] is not None else data.steps_in(train["epochs"]))
+    if train["steps"] is None:
+        notes.append(f"train.epochs={train['epochs']:g} is {steps} steps of {data.batch_size} rows")
     optimizers, owned, schedulers = build_optimizers(tree, modules, steps) if with_optimizers else ({}, {}, {})
     run = Run(
         tree, config.saved, seed, device, data, task, modules, optimizers, owned, schedulers, Precision(train["precision"], device), steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from dlrun.batch import Batch
@@ -21,6 +22,10 @@ from dlrun.summary import summary_lines
 def preflight(session: Session) -> None:
     """Show the set-up and check it; AnswerNo where a check found an error and the config does not say `continue`."""
     run, console = session.run, session.console
+    threads = torch.get_num_threads()
+    console.line(
+        f"{session.directory.path}: seed {run.seed}, {run.device}, {threads} thread{'s' * (threads != 1)}, {run.train['precision']}"
+    )
     for note in run.notes:
         console.line(note)
     batch = prepare(run, 0, 0, run.data.batches(0)[0])

@@ -50,7 +50,7 @@ def test_a_stop_line_shows_no_value_from_before(tmp_path: Path) -> None:
         _, code = train(compose(words), screen)
     lines = screen._stream.getvalue().splitlines()  # type: ignore[union-attr]
     stopped = next(line for line in lines if "at step 1" in line)
-    assert code == 75 and "val" not in stopped and "accuracy" in stopped
+    assert code == 75 and "val accuracy" not in stopped and "accuracy" in stopped
 
 
 def test_out_of_memory_while_building_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,9 @@ def main(root: Path, extra: str) -> int:
         with locked(venv):
             if venv.current():
                 return 0
-            say(f"dlrun: installing into {venv.path}, PyTorch included: 1 to 10 minutes, once (progress in {venv.log.name} there)")
+            there = venv.runs() and venv.stamp.exists() and not venv.incomplete.exists()
+            much = "what changed: seconds, unless PyTorch did" if there else "PyTorch included: 1 to 10 minutes, once"
+            say(f"dlrun: installing into {venv.path}, {much} (progress in {venv.log.name} there)")
             if not (code := install(venv)):
                 say(f"dlrun: installed in {time.monotonic() - start:.0f} s")
             return code

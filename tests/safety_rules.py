@@ -121,10 +121,10 @@ MACHINE = ["/" + "work/", "/" + "root/", "/" + "opt/", "file" + "://", "/" + "Us
 
 def names_no_machine(texts: dict[str, str]) -> list[str]:
     """No file of the repository (path -> text) names a folder or a package index of the machine it was written on."""
-    home = re.compile(r"/" + r"home/(?!user\b|you\b|me\b)\w+")
+    home = re.compile(r"/" + r"home/(?!user\b|you\b|me\b)\w+")  # tests may make one up
     return [
         f"{path}:{number}: names a place of one machine: {word}"
         for path, text in texts.items()
         for number, line in enumerate(text.splitlines(), 1)
-        for word in [*(word for word in MACHINE if word in line), *home.findall(line)]
+        for word in [*(word for word in MACHINE if word in line), *([] if path.startswith("tests/") else home.findall(line))]
     ]

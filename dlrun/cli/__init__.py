@@ -20,7 +20,7 @@ def main(words: list[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if words is None else words)
         return dispatch(arguments)
     except DlrunError as error:
-        if "--json" in (sys.argv[1:] if words is None else words):
+        if arguments is not None and arguments.flag("json"):
             _json_error(error)
         return tell(error, arguments)
     except KeyboardInterrupt:

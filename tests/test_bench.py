@@ -1,4 +1,4 @@
-"""How scripts/bench judges: both sides in turn, the median of the pairs, the first unit; its figures are not tested, for nothing here is timed."""
+"""How scripts/bench judges: both sides in turn, the median of the pairs, the first unit. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from architecture_rules import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts" / "benchmarks"))
-import measure  # noqa: E402
-from measure import Promise, compare, results  # noqa: E402
+import measure
+from measure import Promise, compare, results
 
 FAST, CHEAP = Promise("P", 0.97, 0.99, at_least=True), Promise("P", 2, 1.3, at_least=False)
 

@@ -88,7 +88,8 @@ def milliseconds(command: Sequence[str | Path], expect: int = 0, cwd: Path | Non
     devnull, start = subprocess.DEVNULL, time.perf_counter()
     child = subprocess.Popen(command, stdin=devnull, stdout=devnull, stderr=subprocess.PIPE, env=environment(), cwd=cwd)
     assert child.stderr is not None
-    error = child.stderr.read().decode(errors="replace")
+    with child.stderr:
+        error = child.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)

@@ -43,15 +43,17 @@ class Watch:
         self._first: Tensor | None = None
         self._device = device
 
-    def see(self, step: int, value: Tensor, what: str) -> None:
-        """Note `value` (a scalar: loss or gradient norm) of `step`."""
+    def see(self, step: int, value: Tensor, what: str) -> Tensor | float:
+        """Note `value` (a scalar: loss or gradient norm) of `step`; gives it back, as a number where reading it costs nothing."""
         if self._at_once:
-            if not math.isfinite(value.item()):
+            number: float = value.item()
+            if not math.isfinite(number):
                 raise NonFinite(step, what)
-            return
+            return number
         if self._first is None:
             self._first = torch.full((), torch.inf, device=self._device)
         self._first = torch.minimum(self._first, torch.where(value.isfinite(), torch.inf, float(step)))
+        return value
 
     def read(self) -> None:
         """Raise NonFinite if a flag was set; call where a wait for the device does not hurt."""

@@ -52,7 +52,8 @@ def train_step(run: Run, step: int, batches: Sequence[Batch], log: StepLog, watc
         scheduler.set(step)
     prepared = [prepare(run, step, micro, batch) for micro, batch in enumerate(batches)]
     generators = [run.task.objectives(run.nets, batch) for batch in prepared]
-    for turn in count():
+    turns = run.task.turns
+    for turn in count() if turns is None else range(turns):
         if not apply_objective(run, (step, turn), generators, prepared, log, watch):
             break
     if overrides(run.task, "after_step"):
@@ -101,9 +102,9 @@ def apply_objective(
         if share is None:  # no counted unit: the loss is 0/0 and adds nothing
             continue
         inputs = run.updated_by(objective.update)[1]
-        watch.see(step + 1, objective.loss.detach(), "loss")
+        loss = watch.see(step + 1, objective.loss.detach(), "loss")
         run.precision.backward(objective.loss if share == 1.0 else objective.loss * share, inputs)
-        log.add(objective, "loss" if inputs is None else f"{objective.update[0]}_loss", run.task, batches[micro])
+        log.add(objective, "loss" if inputs is None else f"{objective.update[0]}_loss", loss, run.task, batches[micro])
     if first is None:
         return False
     update(run, step, first.update, counts, log, watch)
@@ -134,9 +135,9 @@ def update(run: Run, step: int, networks: tuple[str, ...], counts: Sequence[Tens
         rescale(parameters, counts)
     if run.train["clip_norm"] is not None:
         norm = nn.utils.clip_grad_norm_(parameters, run.train["clip_norm"])
-        if run.precision.scaler is None:  # an fp16 overflow is skipped and counted by the scaler
-            watch.see(step + 1, norm, f"gradient of {', '.join(networks)}")
-        log.clip(norm, run.train["clip_norm"])
+        overflows = run.precision.scaler is not None  # an fp16 overflow is skipped and counted by the scaler
+        seen = norm if overflows else watch.see(step + 1, norm, f"gradient of {', '.join(networks)}")
+        log.clip(seen, run.train["clip_norm"])
     run.precision.step(optimizers)
     for optimizer in optimizers:
         optimizer.zero_grad()

@@ -20,9 +20,9 @@ class StepLog:
 
     def __init__(self) -> None:
         self.wanted = False
-        self._means: dict[str, tuple[Tensor, Tensor | float]] = {}
+        self._means: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._metrics: dict[str, Mean | Whole] = {}
-        self._norm: Tensor | None = None
+        self._norm: Tensor | float | None = None
         self._clipped: Tensor | float = 0.0
         self._seen = 0
         self._before: list[Any] = [0.0, 0]
@@ -32,22 +32,22 @@ class StepLog:
         self.wanted = wanted
         self._means, self._metrics = {}, {}
 
-    def add(self, objective: Objective, name: str, task: Task, batch: Batch) -> None:
-        """One micro-batch's objective; means over several are weighed by their counts."""
+    def add(self, objective: Objective, name: str, loss: Tensor | float, task: Task, batch: Batch) -> None:
+        """One micro-batch's objective and its `loss`; means over several are weighed by their counts."""
         if not self.wanted:
             return
-        self._join(name, objective.loss.detach(), objective.count)
+        self._join(name, loss, objective.count)
         for term, value in objective.terms.items():
             self._join(term, value.detach(), objective.count)
         if objective.outputs is not None:
             with torch.no_grad():
                 self._measure(task.measure(objective.outputs, batch))
 
-    def _join(self, name: str, value: Tensor, count: Tensor | float) -> None:
+    def _join(self, name: str, value: Tensor | float, count: Tensor | float) -> None:
         before = self._means.get(name)
         if before is not None:
             total = before[1] + count
-            value, count = (before[0].double() * before[1] + value.double() * count) / total, total
+            value, count = (double(before[0]) * double(before[1]) + double(value) * double(count)) / total, total
         self._means[name] = (value, count)
 
     def _measure(self, metrics: Mapping[str, Mean | Whole]) -> None:
@@ -55,7 +55,7 @@ class StepLog:
             before: Any = self._metrics.get(name)
             self._metrics[name] = value if before is None else before + value
 
-    def clip(self, norm: Tensor, limit: float) -> None:
+    def clip(self, norm: Tensor | float, limit: float) -> None:
         """The gradient norm before clipping to `limit`."""
         self._norm = norm
         self._clipped = self._clipped + (norm > limit)
@@ -65,7 +65,7 @@ class StepLog:
         """The row of this step; restarts the count of clipped steps."""
         row: dict[str, Logged] = {**{name: mean for name, (mean, _) in self._means.items()}, **self._metrics}
         if self._seen and self._norm is not None:
-            row |= {"grad_norm": self._norm, "clipped": double(self._clipped) / self._seen}
+            row |= {"grad_norm": self._norm, "clipped": self._clipped / self._seen}
             self._before = [self._before[0] + self._clipped, self._before[1] + self._seen]
             self._clipped, self._seen = 0.0, 0
         return row

@@ -24,6 +24,9 @@ class Task:
     couples_rows: bool = False
     """True where the loss of one row depends on the others (contrastive): accumulation is then refused."""
 
+    turns: int | None = None
+    """How many objectives a step has, where that is known: the loop then does not ask for one more (1 % of a small step)."""
+
     spec: DataSpec
     criterion: Any
     metrics: Mapping[str, Metric]
@@ -93,6 +96,11 @@ class LossTask(Task):
 
     `outputs` is a pure function of networks and prepared batch, rows first; `loss` is pure and touches no network.
     """
+
+    @property
+    def turns(self) -> int | None:  # type: ignore[override]
+        """One, unless a subclass yields objectives of its own."""
+        return 1 if type(self).objectives is LossTask.objectives else None
 
     def outputs(self, nets: Networks, batch: Batch) -> Any:
         """What the networks make of a prepared batch, rows on axis 0."""

@@ -33,11 +33,11 @@ class Losses(Watch):
         super().__init__(device)
         self.seen: list[float] = []
 
-    def see(self, step: int, value: Tensor, what: str) -> None:
+    def see(self, step: int, value: Tensor, what: str) -> Tensor | float:
         """Note a loss, then watch as ever."""
         if what == "loss":
             self.seen.append(float(value))
-        super().see(step, value, what)
+        return super().see(step, value, what)
 
 
 @check(stage="learning", moment="fast", recipe="Hacker's Guide: one datapoint, then a few, then all")

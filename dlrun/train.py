@@ -29,6 +29,7 @@ from dlrun.session import Session, peak_memory
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
 from dlrun.sinks.console import Console
+from dlrun.unread import unread
 from dlrun.wrapup import finish_copies, wrap_up
 
 DISK = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG)
@@ -38,7 +39,7 @@ def build_run(config: Config, *, load_start: bool = True) -> Run:
     """The built run with the process set up for it; nothing is written yet."""
     train = config.resolved["train"]
     Events(config.resolved.get("events") or {})  # a condition that cannot be read is said before anything is written
-    lines = set_up(train, choose_device(config.resolved["device"]))
+    lines = unread(config.resolved) + set_up(train, choose_device(config.resolved["device"]))
     try:
         run = build(config, load_start=load_start)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

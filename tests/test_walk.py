@@ -92,3 +92,21 @@ def test_classification_without_classes_says_so(monkeypatch: pytest.MonkeyPatch)
 def test_a_loaded_run_says_what_it_is(tmp_path: Path) -> None:
     run, _, _ = runs.start(tmp_path, "train.steps=2", "train.eval_every=1", "model.width=8")
     assert repr(load(run)) == f"<run digits at step {load(run).step}: model (682 parameters)>"
+
+
+def test_keys_that_nothing_reads_are_said() -> None:
+    notes = build_run(compose([*runs.QUIET, "expects={causal: true, pretrained: true}", "seeds=3"])).notes
+    assert "expects.causal: no check of this version reads it" in notes and not any("pretrained" in note for note in notes)
+    assert any("seeds=3 has no effect" in note for note in notes)
+    with pytest.raises(UsageError, match="no probe 'hessian'"):
+        compose([*runs.QUIET, "probes=[hessian]"])
+
+
+def test_the_list_of_read_expectations_is_that_of_the_checks() -> None:
+    import re
+
+    from dlrun.unread import EXPECTED
+
+    folder = Path(registry.PACKAGE, "checks")
+    found = {key for path in folder.glob("*.py") for key in re.findall(r'expects\.get\("(\w+)"', path.read_text())}
+    assert found == set(EXPECTED)

@@ -1,0 +1,17 @@
+"""Keys that nothing in this version reads while it trains: said before the first step, so that no key does nothing in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+EXPECTED = ("frozen", "loss_may_rise", "pretrained", "stochastic_eval")
+"""Keys of `expects` that a check reads (tested against the checks' source)."""
+
+
+def unread(config: Mapping[str, Any]) -> list[str]:
+    """A line for each key that has no effect on one training."""
+    lines = [f"expects.{key}: no check of this version reads it" for key in config.get("expects") or {} if key not in EXPECTED]
+    if config.get("seeds", 1) != 1 and not config.get("experiment"):
+        lines.append(f"seeds={config['seeds']} has no effect on dlrun train: it is for studies; say seed=N")
+    return lines

@@ -50,6 +50,7 @@ def train_step(run: Run, step: int, batches: Sequence[Batch], log: StepLog, watc
     """One step on the micro-batches of one global batch."""
     for scheduler in run.schedulers.values():
         scheduler.set(step)
+    log.rates(run.optimizers)  # now: a torch scheduler moves on before the step is over
     prepared = [prepare(run, step, micro, batch) for micro, batch in enumerate(batches)]
     generators = [run.task.objectives(run.nets, batch) for batch in prepared]
     turns = run.task.turns

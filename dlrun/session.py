@@ -87,7 +87,7 @@ class Session:
     def after_step(self, step: int) -> bool:
         """Log, evaluate, save as the step demands; False to stop."""
         if self.log.wanted:
-            self.telemetry.record(step, self.clock.seconds(), "train", self.log.values() | self._rates())
+            self.telemetry.record(step, self.clock.seconds(), "train", self.log.values())
             self.watch.read()
         if self._due(step, self.run.train["eval_every"]):
             self.evaluate(step)
@@ -103,11 +103,6 @@ class Session:
 
     def _due(self, step: int, every: int) -> bool:
         return every > 0 and step % every == 0 and step < self.run.steps
-
-    def _rates(self) -> dict[str, float]:
-        """The learning rate each optimizer used in this step."""
-        rates = {name: optimizer.param_groups[0].get("lr") for name, optimizer in self.run.optimizers.items()}
-        return {("lr" if len(rates) == 1 else f"lr_{name}"): float(rate) for name, rate in rates.items() if rate is not None}
 
     # -- beginning and end
 

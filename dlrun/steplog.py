@@ -22,6 +22,7 @@ class StepLog:
         self.wanted = False
         self._means: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._metrics: dict[str, Mean | Whole] = {}
+        self._rates: dict[str, float] = {}
         self._norm: Tensor | float | None = None
         self._clipped: Tensor | float = 0.0
         self._seen = 0
@@ -31,6 +32,13 @@ class StepLog:
         """A new step; unless it is `wanted`, only clipping is counted."""
         self.wanted = wanted
         self._means, self._metrics = {}, {}
+
+    def rates(self, optimizers: Mapping[str, Any]) -> None:
+        """The learning rate that each optimizer uses in this step."""
+        if not self.wanted:
+            return
+        found = {name: optimizer.param_groups[0].get("lr") for name, optimizer in optimizers.items()}
+        self._rates = {("lr" if len(found) == 1 else f"lr_{name}"): float(rate) for name, rate in found.items() if rate is not None}
 
     def add(self, objective: Objective, name: str, loss: Tensor | float, task: Task, batch: Batch) -> None:
         """One micro-batch's objective and its `loss`; means over several are weighed by their counts."""
@@ -68,7 +76,7 @@ class StepLog:
             row |= {"grad_norm": self._norm, "clipped": self._clipped / self._seen}
             self._before = [self._before[0] + self._clipped, self._before[1] + self._seen]
             self._clipped, self._seen = 0.0, 0
-        return row
+        return row | self._rates
 
     def clipped_share(self) -> float | None:
         """Share of all objectives so far whose gradient was clipped; None where nothing clips."""

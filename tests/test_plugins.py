@@ -215,6 +215,13 @@ def test_metrics_and_losses_are_those_of_the_plugin(mine: Path, tmp_path: Path) 
     assert trained != 0.0
 
 
+def test_the_logged_rate_is_the_one_the_step_used(mine: Path, tmp_path: Path) -> None:
+    """A torch scheduler that halves the rate every two steps: steps 1 and 2 have the base rate, 3 and 4 half of it."""
+    run, _, _ = runs.start(tmp_path, *SHORT, *AWKWARD["torch_scheduler"][:-1], "schedule.gamma=0.5", "optimizer.lr=0.01")
+    rates = [row["train/lr"] for row in runs.rows(run) if "train/lr" in row]
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
+
+
 def test_workers_change_no_bit(mine: Path, tmp_path: Path) -> None:
     sums = [runs.start(tmp_path / case, *SHORT, *AWKWARD[case])[1]["weights_sha256"] for case in ("pil_images", "pil_two_workers")]
     assert sums[0] == sums[1]

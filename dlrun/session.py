@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,6 +51,15 @@ class Stopwatch:
         """Something else begins."""
         if self._since is not None:
             self._sum, self._since = self.seconds(), None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside does not count; the clock goes on afterwards if it ran before."""
+        ran = self._since is not None
+        self.pause()
+        yield
+        if ran:
+            self.start()
 
 
 def chooser(run: Run) -> tuple[str, str]:
@@ -152,21 +162,18 @@ class Session:
 
     def evaluate(self, step: int, final: bool = False) -> None:
         """Metrics of the evaluation splits after `step`; at the end of `test` as well. `best` is chosen on val alone."""
-        running = self.clock._since is not None
-        self.clock.pause()
         wanted = [*self.run.train["eval_splits"], *(["test"] if final else [])]
-        metrics: dict[str, float] = {}
-        for split in dict.fromkeys(wanted):
-            if split in self.run.data.rows and self._evaluated.get(split) != step:
-                metrics |= self._split_metrics(split, step)
-                self._evaluated[split] = step
-        if metrics:
-            if step < self.run.steps:
-                self.telemetry.flush()
-            self.console.evaluation(step, metrics)
-            self._note_best(step, metrics)
-        if running:
-            self.clock.start()
+        with self.clock.paused():
+            metrics: dict[str, float] = {}
+            for split in dict.fromkeys(wanted):
+                if split in self.run.data.rows and self._evaluated.get(split) != step:
+                    metrics |= self._split_metrics(split, step)
+                    self._evaluated[split] = step
+            if metrics:
+                if step < self.run.steps:
+                    self.telemetry.flush()
+                self.console.evaluation(step, metrics)
+                self._note_best(step, metrics)
 
     def _split_metrics(self, split: str, step: int) -> dict[str, float]:
         run = self.run
@@ -193,29 +200,26 @@ class Session:
         """A checkpoint of `step`, once; refused if a parameter is not finite."""
         if step == self._saved:
             return
-        running = self.clock._since is not None
-        self.clock.pause()
-        self.watch.read()
-        broken = broken_parameter(self.run.modules)
-        if broken:
-            raise NonFinite(step, f"parameter {broken}")
-        self.telemetry.flush()
-        state, tensors = capture(self.run)
-        state["session"] = {
-            "seconds": self.clock.seconds(),
-            "metrics_bytes": self.directory.metrics_length(),
-            "metrics": self.telemetry.newest,
-            "best": self.best,
-            "events": self.events.happened,
-            "evaluated": self._evaluated,
-            "log": self.log.state_dict(),
-        }
-        checkpoint.save(self.directory.path, step, state, tensors)
-        self._saved = step
-        checkpoint.prune(self.directory.path, self.run.train["keep_last"], {self.best["step"]} if self.best else set())
-        self.directory.event("checkpoint", step, self.clock.seconds())
-        if running:
-            self.clock.start()
+        with self.clock.paused():
+            self.watch.read()
+            broken = broken_parameter(self.run.modules)
+            if broken:
+                raise NonFinite(step, f"parameter {broken}")
+            self.telemetry.flush()
+            state, tensors = capture(self.run)
+            state["session"] = {
+                "seconds": self.clock.seconds(),
+                "metrics_bytes": self.directory.metrics_length(),
+                "metrics": self.telemetry.newest,
+                "best": self.best,
+                "events": self.events.happened,
+                "evaluated": self._evaluated,
+                "log": self.log.state_dict(),
+            }
+            checkpoint.save(self.directory.path, step, state, tensors)
+            self._saved = step
+            checkpoint.prune(self.directory.path, self.run.train["keep_last"], {self.best["step"]} if self.best else set())
+            self.directory.event("checkpoint", step, self.clock.seconds())
 
     def write_summary(self, status: str, step: int, reason: str | None = None) -> None:
         """summary.json as it stands after `step`."""

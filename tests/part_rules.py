@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import OmegaConf
 
 from dlrun import registry
+from dlrun.cli.plain import top_level
 from dlrun.ranges import Range
 
 NOT_OPTIONS = {"name", "slots", "defaults"}
@@ -99,6 +100,16 @@ def slots_are_the_codes(label: str, values: Mapping[str, Any], task: Any) -> lis
     """A task's YAML declares the slots that its class has."""
     said, has = _slots(values.get("slots")), _slots(task.slots)
     return [] if said == has else [f"{label}: the YAML has slots {said}, the class {has}"]
+
+
+def yaml_explains_its_options(label: str, text: str, values: Mapping[str, Any]) -> list[str]:
+    """Every option has a comment behind its value: `dlrun show` prints it, the JSON Schema carries it."""
+    comments = {key: comment for key, (_, comment) in top_level(text).items()}
+    return [
+        f"{label}: {key} has no comment that explains it: `{key}: ...  # what it is, its unit, what null means`"
+        for key in values
+        if key not in NOT_OPTIONS and len(comments.get(key, "").split()) < 2
+    ]
 
 
 def yaml_says_its_name(label: str, name: str, text: str, values: Mapping[str, Any]) -> list[str]:

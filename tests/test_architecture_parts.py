@@ -32,6 +32,7 @@ def test_the_yaml_is_the_signature(group: str, name: str, path: Path) -> None:
     values, part = rules.options_of(path), registry.get(group, name)
     found = rules.yaml_is_the_signature(f"{group}/{name}", values, part)
     found += rules.yaml_says_its_name(f"{group}/{name}", name, path.read_text("utf-8"), values)
+    found += rules.yaml_explains_its_options(f"{group}/{name}", path.read_text("utf-8"), values)
     found += rules.slots_are_the_codes(f"{group}/{name}", values, part) if group == "task" else []
     assert not found, "\n".join(found)
     assert part.__doc__, f"{group}/{name} has no docstring of its own (shapes, ranges, units)"
@@ -72,6 +73,13 @@ def test_a_part_that_keeps_the_rules_has_no_findings() -> None:
 
 def test_a_yaml_that_does_not_say_what_it_is_is_found() -> None:
     assert len(rules.yaml_says_its_name("model/x", "x", "name: y", {"name": "y"})) == 2
+
+
+def test_an_option_without_an_explanation_is_found_by_name() -> None:
+    text = "# It.\nname: x\nwidth: 3  # units of a layer\ndepth: 2\nkind: a # kind\nbetas:  # decay of both means\n  - 0.9\n"
+    values = {"name": "x", "width": 3, "depth": 2, "kind": "a", "betas": [0.9]}
+    found = rules.yaml_explains_its_options("model/x", text, values)
+    assert [line.split()[1] for line in found] == ["depth", "kind"]
 
 
 def test_slots_that_differ_are_found() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +16,13 @@ from dlrun.errors import UsageError
 
 def set_up(train: Mapping[str, Any], device: torch.device) -> list[str]:
     """Apply threads, determinism and cuDNN's autotuner; returns lines for what has no effect, UsageError for what cannot be."""
+    collect_garbage()
     lines = []
     if train["threads"] is not None:
         torch.set_num_threads(int(train["threads"]))
     if train["deterministic"] and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(bool(train["deterministic"]))
+    be_deterministic(bool(train["deterministic"]), bool(train["compile"]))
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides bugs of torch itself, and costs a write per allocation
     if train["cudnn_benchmark"] and train["deterministic"] and device.type == "cuda":
         raise UsageError("train.cudnn_benchmark=true picks kernels by timing them: it needs train.deterministic=false")
@@ -29,6 +32,27 @@ def set_up(train: Mapping[str, Any], device: torch.device) -> list[str]:
     if train["precision"] == "fp16" and device.type != "cuda":
         raise UsageError(f"train.precision=fp16 needs a CUDA device, this is {device.type}: say train.precision=bf16 or fp32")
     return lines
+
+
+def collect_garbage() -> None:
+    """Start the garbage collector that the console script held back; what was imported by now lives for ever and is not looked through again."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def be_deterministic(wanted: bool, compiled: bool) -> None:
+    """`torch.use_deterministic_algorithms(wanted)` without what it imports: to set inductor's switch it loads all of torch._inductor (0.9 s CPU).
+
+    Inductor is told through its environment variable instead, which it reads when something is compiled later; where something will be
+    compiled, is loaded already, or torch has no such function below its public one, the public one is called.
+    """
+    quick = getattr(torch._C, "_set_deterministic_algorithms", None)
+    if compiled or quick is None or "torch._inductor.config" in sys.modules:
+        torch.use_deterministic_algorithms(wanted)
+        return
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1" if wanted else "0"
+    quick(wanted, warn_only=False)
 
 
 def shape_modules(train: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> list[str]:

@@ -35,14 +35,14 @@ def set_up(train: Mapping[str, Any], device: torch.device) -> list[str]:
 
 
 def collect_garbage() -> None:
-    """Start the garbage collector that the console script held back; what was imported by now lives for ever and is not looked through again."""
+    """Start the garbage collector that the console script held back; what was imported by now is not looked through again."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
 
 
 def be_deterministic(wanted: bool, compiled: bool) -> None:
-    """`torch.use_deterministic_algorithms(wanted)` without what it imports: to set inductor's switch it loads all of torch._inductor (0.9 s CPU).
+    """`torch.use_deterministic_algorithms(wanted)` without its import of all of torch._inductor, for one switch there (0.9 s CPU).
 
     Inductor is told through its environment variable instead, which it reads when something is compiled later; where something will be
     compiled, is loaded already, or torch has no such function below its public one, the public one is called.

@@ -63,25 +63,25 @@ class Log:
 class Start:
     """Weights from another run: `start.*` (`from` is a Python keyword, hence the underscore here and nowhere else)."""
 
-    from_: str
-    step: Literal["best", "last"] | Index
-    networks: dict[str, str]
-    freeze: list[str]
-    strict: bool
+    from_: str  # the run's folder, or an arm of the same experiment
+    step: Literal["best", "last"] | Index  # which of its checkpoints: best, last, or that of a step
+    networks: dict[str, str]  # mine: theirs; empty: every network from the one of its own name
+    freeze: list[str]  # parameters that stay as they are, by pattern: encoder.*
+    strict: bool  # true: every entry has to find its place; false: what does not fit is left out and said
 
 
 EXPECTS: dict[str, Any] = {
-    "causal": bool,
-    "frozen": list[str],
-    "pretrained": bool,
-    "stochastic_data": bool,
-    "stochastic_train": bool,
-    "stochastic_eval": bool,
-    "batch_coupled_loss": bool,
-    "rows_interact": bool,
-    "loss_may_rise": bool,
-    "repeated_inputs": bool,
-    "static_rows": bool,
+    "causal": bool,  # an output depends on no later position
+    "frozen": list[str],  # patterns of parameters that do not change
+    "pretrained": bool,  # the weights are trained ones: the first loss may lie below chance
+    "stochastic_data": bool,  # the same row may come out differently when read again
+    "stochastic_train": bool,  # training mode draws noise (dropout)
+    "stochastic_eval": bool,  # evaluation draws noise too (sampling)
+    "batch_coupled_loss": bool,  # the loss of a row depends on the other rows (contrastive)
+    "rows_interact": bool,  # an output depends on the other rows (batch norm in training)
+    "loss_may_rise": bool,  # the loss need not fall (players against each other)
+    "repeated_inputs": bool,  # the data holds the same row more than once
+    "static_rows": bool,  # every row is the same at every reading
 }
 """Facts a user may declare; each turns its check into an assertion."""
 

@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
         _silence_stdout()
         return 0
     except Exception as error:  # our own bug, or the user's own code: the traceback is the message
-        return _uncaught(error, arguments)
+        return _stdout_failed(error) if _is_of_stdout(error) else _uncaught(error, arguments)
 
 
 def dispatch(arguments: Arguments) -> int:
@@ -90,6 +90,21 @@ def _uncaught(error: Exception, arguments: Arguments | None) -> int:
     return 3
 
 
+def _is_of_stdout(error: Exception) -> bool:
+    """Whether a command could not print: an error without a file's name, raised where a file of this folder wrote."""
+    trace = error.__traceback__ if isinstance(error, OSError) and error.filename is None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == os.path.dirname(__file__)
+
+
+def _stdout_failed(error: Exception) -> int:
+    """What was to be printed is lost: say it in a line, and let the flush at exit go nowhere."""
+    _silence_stdout()
+    print(f"error: cannot write to stdout: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+    return 3
+
+
 def _post_mortem(error: BaseException) -> None:
     import pdb  # noqa: T100 (--pdb asks for it)
 
@@ -112,11 +127,16 @@ def console() -> NoReturn:
         if getattr(sys, name) is None:  # closed by whoever started us (`>&-`): what is written goes nowhere
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
     code = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            code = code or 3
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+    except (OSError, ValueError) as error:
+        code = code or _stdout_failed(error)
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = code or 3
     if "torch" in sys.modules or "hydra" in sys.modules:
         os._exit(code)
     sys.exit(code)

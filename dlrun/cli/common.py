@@ -30,9 +30,26 @@ def compose_for(arguments: Arguments) -> Any:
 
     load_named_plugins(arguments)
     if arguments.positional:
-        raise UsageError([f"{printable(word, 80)}: expected an override such as train.steps=100" for word in arguments.positional])
-    base = arguments.text("from")
-    return compose(arguments.overrides, config_dir=config_dir(arguments), from_file=Path(base).expanduser() if base else None)
+        raise UsageError([f"{_typed(word)}: expected an override such as train.steps=100" for word in arguments.positional])
+    return compose(arguments.overrides, config_dir=config_dir(arguments), from_file=_base(arguments))
+
+
+def _typed(word: str) -> str:
+    """A word as a message names it; an empty one (`""`, an unset variable) would be invisible."""
+    return printable(word, 80) if word.strip() else f"{printable(word, 80)!r} (an empty word)"
+
+
+def _base(arguments: Arguments) -> Path | None:
+    """The file of `--from`; a folder is no config, but its config.yaml may be what was meant."""
+    text = arguments.text("from")
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if path.is_dir():
+        inside = (path / "config.yaml").is_file()
+        advice = f"say --from {printable(str(path / 'config.yaml'), 200)}" if inside else "it holds no config.yaml"
+        raise UsageError(f"--from {printable(text, 200)}: a folder, expected the file of a saved config; {advice}")
+    return path
 
 
 def saved_run(arguments: Arguments) -> Path:

@@ -54,5 +54,7 @@ def _one(name: str) -> None:
     if not is_there(name):
         sys.stdout.write("  (not part of this version)\n")
     for flag in (*flags, "help"):
+        if flag == "multirun" and not is_there("sweep"):
+            continue
         value, text = FLAGS[flag]
         sys.stdout.write(f"  {'--' + flag + (' ' + value if value else ''):<26}{text}\n")

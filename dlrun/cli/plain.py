@@ -49,23 +49,23 @@ def top_level(text: str) -> dict[str, tuple[str, str]]:
         if line[0] in " \t-":
             if last:
                 value, comment = found[last]
-                found[last] = (f"{value} {_split_comment(line)[0]}".strip(), comment)
+                found[last] = (f"{value} {split_comment(line)[0]}".strip(), comment)
             continue
         key, colon, rest = line.partition(":")
         if colon:
             last = key.strip().strip("'\"")
-            found[last] = _split_comment(rest)
+            found[last] = split_comment(rest)
     return found
 
 
-def _split_comment(text: str) -> tuple[str, str]:
+def split_comment(text: str) -> tuple[str, str]:
     """A value and the comment after it; a `#` in quotes or inside a word is none."""
     quote = ""
     for i, character in enumerate(text):
         if quote:
             quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
+        elif character in "'\"" and (i == 0 or text[i - 1] in " \t[{,:("):
+            quote = character  # one inside a word, as in Occam's, is an apostrophe
         elif character == "#" and (i == 0 or text[i - 1] in " \t"):
             return text[:i].strip(), text[i + 1 :].strip()
     return text.strip(), ""

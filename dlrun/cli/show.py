@@ -1,4 +1,4 @@
-"""`dlrun show KIND/NAME`: a part's options with type, default and comment, what it is and where it stands; read as text."""
+"""`dlrun show`: options with type, default and what they mean, of a part (`model/mlp`) or of the root of a config (`train`), as text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.plain import first_comment, read_text, top_level
+from dlrun.cli.sheet import columns, option_lines, wrapped
 from dlrun.config.places import (
     GROUPS,
     experiment_names,
@@ -39,26 +40,63 @@ MEANS = {
 
 
 def run(arguments: Arguments) -> int:
-    """Print one part or experiment."""
+    """Print one part, one experiment, or keys of the root."""
     if len(arguments.positional) != 1 or arguments.overrides:
-        raise UsageError("dlrun show takes one KIND/NAME, like model/mlp")
+        raise UsageError("dlrun show takes one KIND/NAME, like model/mlp, or keys of the root: config, train, train.steps")
     if arguments.plugins:
         from dlrun.plugins import load_plugins
 
         load_plugins(arguments.plugins)
     folder = arguments.text("config-dir")
     dirs = search_dirs(os.path.expanduser(folder) if folder else None)
-    group, name = _find(arguments.positional[0], dirs)
+    word, as_json = arguments.positional[0], bool(arguments.flag("json"))
+    if word != "experiment" and "/" not in word and not any(word in part_names(group) for group in GROUPS):
+        keys = _keys(word)
+        if keys:
+            return _root(word, keys, as_json)
+    group, name = _find(word, dirs)
     if group == "experiment":
-        return _experiment(name, dirs, bool(arguments.flag("json")))
+        return _experiment(name, dirs, as_json)
     facts = _facts(group, name, dirs)
-    if arguments.flag("json"):
+    _write(facts, [*_head(facts), *option_lines(facts["options"], columns()), *_tail(facts)], as_json)
+    return 0
+
+
+def _write(document: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    if as_json:
         import json
 
-        sys.stdout.write(json.dumps(facts, indent=1, default=str) + "\n")
+        sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
     else:
-        _print(facts)
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _keys(word: str) -> list[dict[str, Any]]:
+    """The root keys that `word` names: all (`config`), a section (`train`), or one (`train.steps`, `seed`); [] for none."""
+    from dlrun.cli.keys import root_keys
+
+    found: dict[str, dict[str, Any]] = dict(root_keys())
+    chosen = [key for name, key in found.items() if word == "config" or name == word or name.startswith(word + ".")]
+    return [{**key, "means": _means(key["type"])} for key in chosen]
+
+
+def _root(word: str, keys: list[dict[str, Any]], as_json: bool) -> int:
+    from dlrun.cli.keys import section_comments
+
+    about = section_comments().get(word, "")
+    title = "the keys at the root of a config, beside its parts" if word == "config" else about
+    head = f"{printable(word)}: {title}" if title else printable(word)
+    tail = f"\n  values: conf/config.yaml\n  on the command line: {keys[0]['name']}=..."
+    shown_keys = keys if len(keys) > 1 or keys[0]["name"] != word else [{**keys[0]}]
+    lines = [*wrapped(head, columns(), 0), "", *option_lines(shown_keys, columns()), tail]
+    _write({"kind": "keys", "name": word, "summary": title, "options": keys}, lines, as_json)
     return 0
+
+
+def _means(text: str) -> str:
+    """The named ranges in an annotation, in words."""
+    words = text.replace("[", " ").replace("]", " ").replace(",", " ").split()
+    return "; ".join(f"{word}: {MEANS[word]}" for word in MEANS if word in words)
 
 
 def _find(word: str, dirs: list[str]) -> tuple[str, str]:
@@ -66,6 +104,8 @@ def _find(word: str, dirs: list[str]) -> tuple[str, str]:
     from dlrun.config.messages import hint, listing, nearest
 
     group, slash, name = word.partition("/")
+    if word in GROUPS:
+        raise UsageError(f"{word} is a kind of parts: dlrun ls {word} lists them, dlrun show {word}/NAME explains one")
     known = {kind: part_names(kind) for kind in GROUPS}
     known["experiment"] = experiment_names(dirs)
     if not slash:
@@ -74,6 +114,8 @@ def _find(word: str, dirs: list[str]) -> tuple[str, str]:
             return owners[0], word
         if owners:
             raise UsageError(f"{printable(word, 60)} is the name of {' and of '.join(f'{kind}/{word}' for kind in owners)}: say which")
+        if "." in word:
+            _unknown_key(word)
         every = [f"{kind}/{each}" for kind, names in known.items() for each in names]
         match = nearest(word, [each.split("/")[1] for each in every])
         guess = next((each for each in every if match and each.endswith(f"/{match}")), None)
@@ -85,6 +127,18 @@ def _find(word: str, dirs: list[str]) -> tuple[str, str]:
         guess_here = hint(nearest(name, known[group]), f"{group}/")
         raise UsageError(f"no {group} {printable(repr(name), 60)}; there are {listing(known[group]) or 'none'}{guess_here}")
     return group, name
+
+
+def _unknown_key(word: str) -> None:
+    from dlrun.cli.keys import root_keys
+    from dlrun.config.messages import hint, nearest
+
+    head, _, option = word.partition(".")
+    if head in GROUPS:
+        raise UsageError(
+            f"{printable(word, 60)}: an option of a part: dlrun show {head}/NAME explains {printable(option, 40)} and the others"
+        )
+    raise UsageError(f"no key {printable(repr(word), 60)} at the root of a config{hint(nearest(word, root_keys()), 'dlrun show ')}")
 
 
 def _experiment(name: str, dirs: list[str], as_json: bool) -> int:
@@ -108,11 +162,12 @@ def _facts(group: str, name: str, dirs: list[str]) -> dict[str, Any]:
     plugin = name in plugin_parts(group)
     wiring, options, doc, where = _of_plugin(group, name) if plugin else _of_source(group, name)
     for option in options:
-        option["default"], option["comment"] = values.get(option["name"], (option["default"], ""))
+        default, comment = values.get(option["name"], (option["default"], ""))
+        option["default"], option["comment"] = default, comment or option.get("comment", "")
     return {
         "kind": group,
         "name": name,
-        "summary": first_comment(text),
+        "summary": first_comment(text) or (doc.splitlines() or [""])[0],
         "doc": doc,
         "given": wiring,
         "options": options,
@@ -132,8 +187,7 @@ def _of_source(group: str, name: str) -> tuple[list[str], list[dict[str, str]], 
     options = []
     for option, annotation in annotations.items():
         text = ast.unparse(annotation)
-        means = [f"{word}: {MEANS[word]}" for word in MEANS if word in text.replace("[", " ").replace("]", " ").replace(",", " ").split()]
-        options.append({"name": option, "type": text, "means": "; ".join(means), "default": "(must be given)"})
+        options.append({"name": option, "type": text, "means": _means(text), "default": "(must be given)"})
     return wiring, options, doc, f"dlrun/{os.path.basename(os.path.dirname(path))}/{name}.py:{line}"
 
 
@@ -144,29 +198,41 @@ def _of_plugin(group: str, name: str) -> tuple[list[str], list[dict[str, str]], 
 
     source = part_source(group, name)
     assert source is not None  # the name was found among the plugins'
+    comments, where = _of_plugin_text(group, name)
     options = [
         {
             "name": option.name,
             "type": option.kind.text,
-            "means": "",
+            "means": _means(option.kind.text),
             "default": str(MISSING) if option.default is MISSING else show_value(option.default),
+            "comment": comments.get(option.name, ""),
         }
         for option in source.options.values()
     ]
-    return list(source.wiring), options, source.doc, "plugin"
+    return list(source.wiring), options, source.doc, where
 
 
-def _print(facts: dict[str, Any]) -> None:
-    out = sys.stdout.write
-    out(f"{facts['kind']}/{facts['name']}: {printable(facts['summary'])}\n")
-    for line in facts["doc"].splitlines():
-        out(f"  {printable(line, 400)}\n")
-    out("\n")
-    if not facts["options"]:
-        out("  (no options)\n")
-    width = max((len(option["name"]) for option in facts["options"]), default=0)
-    for option in facts["options"]:
-        means = f"  ({option['means'].removeprefix(option['type'] + ': ')})" if option["means"] else ""
-        comment = f"  # {printable(option['comment'])}" if option["comment"] else ""
-        out(f"  {option['name']:<{width}}  {printable(option['default'], 80)}  {option['type']}{means}{comment}\n")
-    out(f"\n  values: {facts['values'] or 'defaults of the plugin'}\n  source: {facts['source']}\n")
+def _of_plugin_text(group: str, name: str) -> tuple[dict[str, str], str]:
+    """The comments behind a plugin part's options, and its file."""
+    import inspect
+
+    from dlrun.config.source import plugin_definitions
+
+    try:
+        path = inspect.getsourcefile(plugin_parts(group)[name]) or ""
+    except TypeError:
+        path = ""
+    written = plugin_definitions(read_text(path)).get((group, name), {}) if path else {}
+    return {option: comment for option, (_, _, comment) in written.items()}, f"plugin {shown(path)}" if path else "plugin"
+
+
+def _head(facts: dict[str, Any]) -> list[str]:
+    width = columns()
+    doc = [line for each in facts["doc"].splitlines() for line in (wrapped(printable(each, 400), width, 2) or [""])]
+    title = wrapped(f"{facts['kind']}/{facts['name']}: {printable(facts['summary'])}", width, 0)
+    same = facts["doc"].strip() == facts["summary"]
+    return [*title, *([] if same else doc), "", *([] if facts["options"] else ["  (no options)"])]
+
+
+def _tail(facts: dict[str, Any]) -> list[str]:
+    return ["", f"  values: {facts['values'] or 'defaults of the plugin'}", f"  source: {facts['source']}"]

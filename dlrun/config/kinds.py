@@ -88,6 +88,8 @@ def _plain(kind: type, text: str, says: str) -> Kind:
             raise MisfitError(says, value)
         if isinstance(value, str) and "\0" in value:
             raise MisfitError(f"{says} without a zero byte", value)
+        if text == "Path" and not value:
+            raise MisfitError(f"{says} (leave the key out where there is none)", value)
         return value
 
     return Kind(text, says, convert)

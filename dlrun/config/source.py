@@ -25,6 +25,37 @@ def read_definition(path: str, name: str) -> tuple[list[str], dict[str, ast.expr
     return wiring[1:] if isinstance(node, ast.ClassDef) else wiring, options, doc, node.lineno
 
 
+def plugin_definitions(text: str) -> dict[tuple[str, str], dict[str, tuple[str, str, str]]]:
+    """What a plugin's text registers, without running it: (group, name) -> option -> (annotation, default, comment behind it).
+
+    Only definitions at the left margin under `@register.GROUP` or `@register.GROUP(...)` are seen. Raises SyntaxError, ValueError.
+    """
+    lines = text.splitlines()
+    found = {}
+    for node in ast.parse(text).body:
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        for decorator in node.decorator_list:
+            named = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if isinstance(named, ast.Attribute) and isinstance(named.value, ast.Name) and named.value.id == "register":
+                found[named.attr, node.name] = _written_options(node, lines)
+    return found
+
+
+def _written_options(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> dict[str, tuple[str, str, str]]:
+    body = [node] if isinstance(node, ast.FunctionDef) else node.body
+    function = next((n for n in body if isinstance(n, ast.FunctionDef) and n.name in (node.name, "__init__")), None)
+    if function is None:
+        return {}
+    options = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults):
+        end = (default or argument).end_lineno or argument.lineno
+        rest = lines[end - 1].encode()[(default or argument).end_col_offset or 0 :].decode("utf-8", "replace").partition("#")[2]
+        annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+        options[argument.arg] = (annotation, ast.unparse(default) if default else "", rest.strip())
+    return options
+
+
 def _docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> str:
     """The docstring without its indentation (ast's own cleaning imports `inspect`, 13 ms)."""
     lines = (ast.get_docstring(node, clean=False) or "").strip().splitlines()

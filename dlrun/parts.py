@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dlrun import registry
@@ -14,7 +15,8 @@ from dlrun.registry import wire
 from dlrun.task import Task
 from dlrun.types import DataSpec, Metric
 
-METRIC_FACTS = {"best": None, "whole": False, "batches": True}
+NOTHING: Mapping[str, Callable[[], Any]] = MappingProxyType({})
+METRIC_FACTS = {"best": None, "whole": False, "batches": True, "reads": (), "undefined": ""}
 """What a metric may say of itself, and what holds where it does not."""
 
 
@@ -44,21 +46,26 @@ def make(group: str, part: Mapping[str, Any], available: Mapping[str, Any], *dro
         raise UsageError(f"{group} {name}: {text}") from error
 
 
-def bound(group: str, part: Mapping[str, Any]) -> Any:
-    """A part that is called later (loss, metric, augment, schedule) with its options bound; a class is built now."""
+def bound(group: str, part: Mapping[str, Any], supplied: Mapping[str, Callable[[], Any]] = NOTHING) -> Any:
+    """A part that is called later (loss, metric, augment, schedule) with its options bound; a class is built now.
+
+    `supplied` has a function for each name that the part may ask for left of its star beside what it is called with.
+    """
     found = registry.get(group, part["name"])
+    asked = {name: give() for name, give in supplied.items() if name in registry.wiring(found)}
     if inspect.isclass(found):
-        return make(group, part, {})
-    return functools.partial(found, **options(part)) if options(part) else found
+        return make(group, part, asked)
+    given = {**asked, **options(part)}
+    return functools.partial(found, **given) if given else found
 
 
-def build_loss(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) -> Any:
+def build_loss(node: Mapping[str, Any] | None, task: Task, spec: DataSpec, supplied: Mapping[str, Callable[[], Any]] = NOTHING) -> Any:
     """The configured loss, or the task's default; several are a dict; None where the task needs none."""
     parts = slots(node, "loss")
     if not parts:
         name = task.default_loss(spec)
-        return bound("loss", {"name": name, **defaults(f"loss/{name}")}) if name else None
-    built = {slot: bound("loss", part) for slot, part in parts.items()}
+        return bound("loss", {"name": name, **defaults(f"loss/{name}")}, supplied) if name else None
+    built = {slot: bound("loss", part, supplied) for slot, part in parts.items()}
     return built["loss"] if list(built) == ["loss"] else built
 
 
@@ -71,5 +78,5 @@ def build_metrics(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) ->
     for slot, part in parts.items():
         found = registry.get("metric", part["name"])
         facts: dict[str, Any] = {fact: getattr(found, fact, value) for fact, value in METRIC_FACTS.items()}
-        metrics[slot] = Metric(slot, bound("metric", part), **facts)
+        metrics[slot] = Metric(slot, bound("metric", part, {"spec": lambda: spec}), **facts)
     return metrics

@@ -71,6 +71,10 @@ class DataSpec:
     """What a dataset says of itself; whatever it leaves out is inferred from the first items and printed.
 
     `mean` and `std` (one number, or one a channel) are fitted on train and applied to uint8 inputs as (x / 255 - mean) / std.
+    `tokens` are the texts that tokens stand for, by number (`functional/tokens.py` joins them), `token_bytes` their lengths in UTF-8.
+    `sizes_differ`: splits are padded each to a size of its own, so that their rows need not have one shape (graphs, with a mask).
+    `target_mean` and `target_std` (one number, or one an output) say that y was standardised with them: metrics are then computed in the
+    target's own unit. `features` names the columns of a table.
     """
 
     in_shape: tuple[int, ...] = ()
@@ -80,12 +84,25 @@ class DataSpec:
     names: tuple[str, ...] = ()
     vocab: int | None = None
     tokens: tuple[str, ...] = ()
+    token_bytes: tuple[float, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    target_mean: tuple[float, ...] | None = None
+    target_std: tuple[float, ...] | None = None
+    features: tuple[str, ...] = ()
     split_rule: str = ""
     source: str = ""
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    sizes_differ: bool = False
+
+    def own_unit(self, values: Tensor) -> Tensor:
+        """Standardised targets, or predictions of them, as values x target_std + target_mean in float64: the unit of the data's source."""
+        if self.target_std is None:
+            return values
+        values = double(values)
+        mean, std = (torch.tensor(fact, dtype=values.dtype, device=values.device) for fact in (self.target_mean or (0.0,), self.target_std))
+        return values * std.squeeze() + mean.squeeze()
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,7 @@ class Metric:
     """A metric ready for use: `function(out, y)` with its options bound. `best` is max, min or None (not for choosing).
 
     `whole` metrics need every row of a split at once; those with `batches` False (or `whole`) say nothing of a single training batch.
+    `reads` names the forms of targets it is made for (see `dlrun/unfit.py`; () for any), `undefined` says when its value is NaN.
     """
 
     name: str
@@ -180,6 +198,8 @@ class Metric:
     best: str | None = None
     whole: bool = False
     batches: bool = True
+    reads: tuple[str, ...] = ()
+    undefined: str = ""
 
     def __call__(self, out: Any, y: Any, rows: int) -> Mean | Whole:
         """What this batch of `rows` rows adds to the split's value."""

@@ -101,7 +101,15 @@ TEXT = "abcab\n" * 40 + "abcabX" * 10 + "äbc☃😀" * 12
 
 def text(path: Path, content: str = TEXT, **changes: object) -> Splits:
     path.write_text(content, encoding="utf-8")
-    options: dict[str, object] = {"context": 5, "stride": None, "val": 60 / len(TEXT), "test": 60 / len(TEXT), **changes}
+    options: dict[str, object] = {
+        "tokenizer": "characters",
+        "vocab": None,
+        "context": 5,
+        "stride": None,
+        "val": 60 / len(TEXT),
+        "test": 60 / len(TEXT),
+        **changes,
+    }
     return text_file(path=path, **options)  # type: ignore[arg-type]
 
 

@@ -1,29 +1,31 @@
-"""Characters of a text file of the user's, for language models: predict each character from those before it.
+"""A text file of the user's as bytes, characters, words or byte pairs, for language models: predict each token from those before it.
 
-Source: A. Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015 (char-rnn).
+Source: A. Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015 (char-rnn); tokens: see `dlrun/functional/tokens.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dlrun.errors import MissingError
+from dlrun.functional.tokens import UNKNOWN, Numbers, Tokeniser, fit
 from dlrun.ranges import Count, Fraction
 from dlrun.types import DataSpec, Splits
 
+__all__ = ["UNKNOWN", "Windows", "text_file"]
+
 MOST_BYTES = 2**30
-UNKNOWN = "\ufffd"
-"""Stands for every character that train does not have; always token 0, so that val and test cannot change the vocabulary."""
 
 
 class Windows:
-    """Rows of `context` characters and the characters that follow each, cut from a stream of tokens when asked for.
+    """Rows of `context` tokens and the tokens that follow each, cut from a stream of tokens when asked for.
 
-    Row i starts at character i `stride`; the last row ends at or before the end of the stream. x and y are int64 [B, context].
+    Row i starts at token i `stride`; the last row ends at or before the end of the stream. x and y are int64 [B, context].
     """
 
     def __init__(self, tokens: Tensor, context: int, stride: int) -> None:
@@ -54,45 +56,70 @@ def _read(path: Path | None) -> str:
         raise MissingError(f"dataset.path={path} is no UTF-8 text (byte {error.start}): convert it first") from None
 
 
-def _tokens(text: str, vocabulary: str) -> Tensor:
-    """Token numbers of `text`; 0 for what is not in `vocabulary`, which is sorted."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    known = np.frombuffer(vocabulary.encode("utf-32-le"), dtype=np.uint32)
-    place = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    found = np.where(known[place] == codes, place + 1, 0)
-    return torch.from_numpy(found.astype(np.uint8 if len(known) < 255 else np.int32))
-
-
-def text_file(*, path: Path | None, context: Count, stride: Count | None, val: Fraction, test: Fraction) -> Splits:
-    """x, y int64 [context]. The file's end is test, what comes before it val: shares of its characters, cut without overlap.
-
-    Train windows start every `stride` characters (null: every `context`, so that an epoch predicts each character once), val and test
-    windows every `context`. The vocabulary is train's characters in code order after token 0 for all others.
-    """
-    text = _read(path)
+def _cut(text: str, val: float, test: float) -> dict[str, str]:
+    """Train, val and test as consecutive parts of the text; an empty test is left out."""
     edges = [0, round(len(text) * (1 - val - test)), round(len(text) * (1 - test)), len(text)]
     cuts = {name: text[low:high] for name, low, high in zip(("train", "val", "test"), edges, edges[1:])}
-    wanted = ["train", *(name for name, share in (("val", val), ("test", test)) if share > 0)]
-    for name in wanted:
-        if len(cuts[name]) <= context:
-            raise ValueError(
-                f"the {name} share of dataset.path={path} has {len(cuts[name])} characters: expected more than context, {context}"
-            )
     if not val > 0:
         raise ValueError("dataset.val is 0: expected a share above 0, a random cut of overlapping windows would leak train into val")
-    vocabulary = "".join(sorted(set(cuts["train"]) - {UNKNOWN}))
-    tokens = {name: _tokens(cuts[name], vocabulary) for name in wanted}
-    unseen = {name: int((tokens[name] == 0).sum()) for name in wanted}
-    size = len(vocabulary) + 1
+    return cuts if test > 0 else {name: cuts[name] for name in ("train", "val")}
+
+
+def _vocabulary(found: Tokeniser, encoded: Mapping[str, Numbers], asked: int | None) -> str:
+    """What the tokens are, and how often the unknown one stands for something."""
+    size = len(found.tokens)
+    if found.kind == "bpe":
+        short = f"; train has no more pairs that occur twice, {asked} were asked for" if asked and size < asked else ""
+        return f"data: {size} tokens: 256 bytes and {size - 256} pairs merged on train, nothing is unknown{short}"
+    if not found.has_unknown:
+        return f"data: {size} tokens: bytes, nothing is unknown"
+    unknown = {name: int((numbers == 0).sum()) for name, numbers in encoded.items()}
+    shares = ", ".join(f"{count / max(len(encoded[name]), 1):.2%}" for name, count in unknown.items())
+    return f"data: {size} tokens: {size - 1} {found.kind} of train and one for all others ({unknown} of them: {shares})"
+
+
+def text_file(
+    *,
+    path: Path | None,
+    tokenizer: Literal["bytes", "characters", "words", "bpe"],
+    vocab: Count | None,
+    context: Count,
+    stride: Count | None,
+    val: Fraction,
+    test: Fraction,
+) -> Splits:
+    """x, y int64 [context]. The file's end is test, what comes before it val: shares of its characters, cut without overlap.
+
+    Train windows start every `stride` tokens (null: every `context`, so that an epoch predicts each token once), val and test windows every
+    `context`. The vocabulary is train's; what it lacks is token 0 for characters and words, while bytes and byte pairs can write anything.
+    Raises ValueError for shares too small for a window and a vocabulary that cannot be, MissingError for a file that cannot be read.
+    """
+    cuts = _cut(_read(path), val, test)
+    found = fit(tokenizer, cuts["train"], vocab)
+    encoded = {name: found.encode(part) for name, part in cuts.items()}
+    for name, numbers in encoded.items():
+        if len(numbers) <= context:
+            raise ValueError(
+                f"the {name} share of dataset.path={path} has {len(numbers)} {_unit(tokenizer)}: expected more than context, {context}"
+            )
+    size = len(found.tokens)
+    parts = ", ".join(f"{len(part)} characters" for part in cuts.values())
+    per_token = ", ".join(f"{len(cuts[name].encode()) / len(numbers):.3f}" for name, numbers in encoded.items())
     spec = DataSpec(
         in_shape=(context,),
         out_shape=(context, size),
         kind="language_model",
         vocab=size,
-        tokens=(UNKNOWN, *vocabulary),
-        split_rule=f"train, val, test are consecutive parts of the file: {', '.join(f'{len(cuts[name])} characters' for name in wanted)}",
+        tokens=found.tokens,
+        token_bytes=found.bytes_of(list(cuts.values()), list(encoded.values())),
+        split_rule=f"train, val, test are consecutive parts of the file: {parts}",
         source=str(path),
-        notes=(f"data: {size} tokens: {size - 1} characters of train and one for all others ({unseen} of them)",),
+        notes=(_vocabulary(found, encoded, vocab), f"data: bytes a token: {per_token} ({', '.join(cuts)})"),
     )
-    windows = {name: Windows(tokens[name], context, (stride or context) if name == "train" else context) for name in wanted}
+    strides = {name: (stride or context) if name == "train" else context for name in encoded}
+    windows = {name: Windows(torch.from_numpy(numbers), context, strides[name]) for name, numbers in encoded.items()}
     return Splits(windows["train"], windows["val"], windows.get("test"), spec)
+
+
+def _unit(tokenizer: str) -> str:
+    return "characters" if tokenizer == "characters" else "tokens"

@@ -1,6 +1,10 @@
-"""Metrics that a task brings along but that cannot read this network's outputs: left out, and said."""
+"""Metrics that cannot read this network's outputs, or the mixed labels of its training batches: left out, and said."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from dlrun.evaluate import evaluating
 from dlrun.noise import Noise, seed_generators
@@ -37,3 +41,21 @@ def drop_unfit_metrics(run: Run) -> list[str]:
             lines.append(f"metric {name} is left out, it does not fit these outputs: {str(error).splitlines()[0]}")
             task.metrics = {key: metric for key, metric in task.metrics.items() if key != name}
     return lines
+
+
+def spare_mixed_labels(run: Run) -> list[str]:
+    """Where augmentations mix labels: metrics of training batches that do not say that they read such targets (`soft`) are not taken there.
+
+    Returns a line for each; val and test, which are never augmented, have them all.
+    """
+    if not run.data.mixed_labels:
+        return []
+    blind = [name for name, metric in run.task.metrics.items() if metric.batches and not metric.whole and not _reads_soft(metric.function)]
+    run.task.metrics = {name: replace(metric, batches=metric.batches and name not in blind) for name, metric in run.task.metrics.items()}
+    return [f"metric {name} is not taken of training batches: their labels are mixed, which it does not say it can read" for name in blind]
+
+
+def _reads_soft(function: Any) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    return bool(getattr(function, "soft", False))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch.nn import functional as F
 
-from dlrun.augments._images import images, offsets, windows
+from dlrun.augments._images import images, label_stays, offsets, windows
 from dlrun.batch import Batch
 from dlrun.noise import Noise
 from dlrun.ranges import Count
@@ -17,7 +17,7 @@ from dlrun.ranges import Count
 
 def random_crop(batch: Batch, noise: Noise, *, pad: Count, fill: Literal["zero", "reflect"]) -> Batch:
     """x [B, C, H, W], moved by up to `pad` pixels either way; what comes in at the edge is zero (train's mean) or the mirrored inside."""
-    x = images(batch, "random_crop")
+    x = label_stays(batch, "random_crop", images(batch, "random_crop"))
     height, width = x.shape[-2:]
     if fill == "reflect" and pad >= min(height, width):
         raise ValueError(f"augment random_crop: pad is {pad}, a {height} x {width} image can be mirrored by less than its size")

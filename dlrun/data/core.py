@@ -60,6 +60,8 @@ class Data:
         self.cuts = list(pairwise(edges))
         self.workers = 0
         self.augments: Sequence[Augment] = ()
+        self.mixed_labels = False
+        """Whether augmentations mix the labels of training batches, so that a row belongs to several classes in part."""
         self.notes: list[str] = []
         self._items_have_classes = spec.kind == "classification" and isinstance(sources["train"], Items)
         self.fingerprint = ""
@@ -110,12 +112,15 @@ class Data:
         return iterate(make_loader(train, _Steps(self, start), self.workers), last=True)
 
     def _finish(self, leaves: dict[str, Leaf], step: int, micro: int) -> Batch:
-        batch = self._batch(leaves)
+        return self.augmented(self._batch(leaves), step, micro)
+
+    def augmented(self, batch: Batch, step: int, micro: int = 0, only: int | None = None) -> Batch:
+        """`batch` as training sees it as micro-batch `micro` of `step`: after all augmentations, or after the one numbered `only`."""
+        key = (self.seed, step, micro, 0, "augment")
         if self.augments:
-            key = (self.seed, step, micro, 0, "augment")
             seed_generators(*key)
-            for number, augment in enumerate(self.augments):  # each with noise of its own: two flips must not draw the same
-                batch = augment(batch, Noise(*key, number))
+        for number, augment in enumerate(self.augments):  # each with noise of its own: two flips must not draw the same
+            batch = augment(batch, Noise(*key, number)) if only in (None, number) else batch
         return batch
 
     def _batch(self, leaves: dict[str, Leaf]) -> Batch:

@@ -127,8 +127,8 @@ class LossTask(Task):
 
     def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
         """The configured metrics that say something of one batch."""
-        logits, rows = self.logits(outputs), len(batch)
-        return {name: metric(logits, batch.get("y"), rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
+        (logits, y), rows = in_own_unit(self.spec, self.logits(outputs), batch.get("y")), len(batch)
+        return {name: metric(logits, y, rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
 
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
         """Loss, its terms and the configured metrics."""
@@ -137,8 +137,18 @@ class LossTask(Task):
         count = double(self.count(batch))
         means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
         means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
-        logits, rows = self.logits(outputs), len(batch)
-        return {**means, **{name: metric(logits, batch.get("y"), rows) for name, metric in self.metrics.items()}}
+        (logits, y), rows = in_own_unit(self.spec, self.logits(outputs), batch.get("y")), len(batch)
+        return {**means, **{name: metric(logits, y, rows) for name, metric in self.metrics.items()}}
+
+
+def in_own_unit(spec: DataSpec, out: Any, y: Any) -> tuple[Any, Any]:
+    """(out, y) as metrics read them: where the dataset standardised y, both in the target's own unit again; else as they are.
+
+    Outputs whose shape is not the targets' predict something else and stay as they are, and so does y.
+    """
+    if spec.target_std is None or not isinstance(out, Tensor) or not isinstance(y, Tensor) or out.shape != y.shape:
+        return out, y
+    return spec.own_unit(out), spec.own_unit(y)
 
 
 def _with_terms(loss: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> tuple[Tensor, Mapping[str, Tensor]]:

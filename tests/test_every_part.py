@@ -39,7 +39,15 @@ METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "modes_cove
 AUGMENTS = {"flip": ("augment.flip.p=0.3",), "random_crop": ("augment.random_crop.pad=1",), "shift": ("augment.shift.pixels=1",)}
 TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING}
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
-DATASETS = {"digits": (), "moons": (), "ring": RING, "text_file": TEXT, **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]"))}
+DATASETS = {
+    "digits": (),
+    "moons": (),
+    "spirals": (),
+    "tabular": (),
+    "ring": RING,
+    "text_file": TEXT,
+    **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
+}
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None}
 
 

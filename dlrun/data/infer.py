@@ -111,9 +111,9 @@ def complete(given: DataSpec | None, train: Source, sample: Mapping[str, Leaf], 
         wanted = facts if kind_unknown else {key: value for key, value in facts.items() if key in ("classes", "vocab")}
         found.update({key: value for key, value in wanted.items() if not getattr(spec, key) or getattr(spec, key) == "other"})
     spec = replace(spec, **found)  # type: ignore[arg-type]
-    if not spec.out_shape and x is not None:
-        found["out_shape"] = _out_shape(spec, x, y)
-        spec = replace(spec, out_shape=found["out_shape"])  # type: ignore[arg-type]
+    if not spec.out_shape and x is not None and (shape := _out_shape(spec, x, y)):  # a single number, (), is what it says already
+        found["out_shape"] = shape
+        spec = replace(spec, out_shape=shape)
     partly = targets is not None and not whole
     _note(found, sample, f" (from {SCANNED_ITEMS} items; say spec=DataSpec(classes=...) if there are more)" if partly else "", notes)
     return spec, targets if whole else None

@@ -5,25 +5,28 @@ Every part is looked up in a registry by the name in its slot and given by name 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from dlrun.augmenting import add_augments, build_augments
 from dlrun.config import Config
 from dlrun.data import Data, cache_root, prepare
 from dlrun.ema import Ema
 from dlrun.errors import DlrunError, UsageError
+from dlrun.functional.criteria import couples_rows
 from dlrun.noise import seed_generators
 from dlrun.owners import build_optimizers
-from dlrun.parts import bound, build_loss, build_metrics, make, slots
+from dlrun.parts import build_loss, build_metrics, make, slots
+from dlrun.passes import check_passes
 from dlrun.precision import Precision
 from dlrun.run import Run
 from dlrun.start import begin_from, freeze
 from dlrun.task import Task
 from dlrun.types import DataSpec, NetworkShape, Splits
-from dlrun.unfit import drop_unfit_metrics
+from dlrun.unfit import drop_unfit_metrics, spare_mixed_labels
 
 RESERVED = ("optimizer", "ema", "state", "loss")
 """Names that files of a checkpoint and losses with parameters have; no network may have them."""
@@ -66,13 +69,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Data:
-    """The dataset, split, described and ready to stream."""
+    """The dataset, split, described and ready to stream; its augmentations come with the task (`add_augments`)."""
     node = config["dataset"]
     splits = make("dataset", node, {"root": str(cache_root()), "seed": node.get("seed", 0)})
     if not isinstance(splits, Splits):
         raise UsageError(f"dataset {node['name']} returned a {type(splits).__name__}, expected dlrun.Splits(train, val, test)")
     train = config["train"]
-    augments: Sequence[Callable[..., Any]] = [bound("augment", part) for part in slots(config.get("augment"), "augment").values()]
     try:
         return prepare(
             splits,
@@ -82,7 +84,7 @@ def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Da
             accumulate=train["accumulate"],
             workers=train["workers"],
             device=device,
-            augments=augments,
+            augments=(),
             name=node["name"],
         )
     except ValueError as error:
@@ -91,15 +93,28 @@ def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Da
         raise UsageError(f"dataset {node['name']}: {error}") from error
 
 
+def class_counts(data: Data) -> tuple[int, ...] | None:
+    """Rows (or tokens) of each class in train; None where the targets are no classes, or not in memory."""
+    y, classes = data.targets("train"), data.spec.classes or data.spec.vocab
+    if y is None or y.is_floating_point() or not classes:
+        return None
+    return tuple(torch.bincount(y[y >= 0].flatten().long(), minlength=classes).tolist())
+
+
 def build_task(config: Mapping[str, Any], data: Data) -> Task:
-    """The task with its loss and metrics."""
-    task = make("task", config["task"], {"spec": data.spec}, "slots")
-    loss = build_loss(config.get("loss"), task, data.spec)
+    """The task with its loss and metrics. UsageError where a loss over the whole batch meets accumulation."""
+    name, part = config["task"]["name"], config.get("loss") or {}
+    task: Task = make(
+        "task", config["task"], {"spec": data.spec, "augments": build_augments(config.get("augment"), data.spec.classes)}, "slots"
+    )
+    loss = build_loss(part, task, data.spec, {"class_counts": lambda: class_counts(data)})
     task.bind(data.spec, loss, {})  # which metrics are usual may depend on the loss
     task.bind(data.spec, loss, build_metrics(config.get("metric"), task, data.spec))
+    who = f"task {name}" if task.couples_rows else f"loss {part.get('name') or task.default_loss(data.spec)}"
+    task.couples_rows = task.couples_rows or couples_rows(loss)
     if task.couples_rows and config["train"]["accumulate"] > 1:
-        raise UsageError(f"task {config['task']['name']} couples the rows of a batch: train.accumulate must be 1")
-    return task  # type: ignore[no-any-return]
+        raise UsageError(f"{who} couples the rows of a batch: parts of it would give another loss; train.accumulate must be 1")
+    return task
 
 
 def build(config: Config, *, with_optimizers: bool = True, load_start: bool = True) -> Run:
@@ -109,6 +124,7 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     device = choose_device(tree["device"])
     data = build_data(tree, seed, device)
     task = build_task(tree, data)
+    add_augments(data, tree.get("augment"), task)
     notes = [*config.notes, *data.notes]
     modules = build_networks(tree, task, data.spec, seed)
     if isinstance(task.criterion, nn.Module) and any(True for _ in task.criterion.parameters()):
@@ -124,10 +140,11 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     run = Run(
         tree, config.saved, seed, device, data, task, modules, optimizers, owned, schedulers, Precision(train["precision"], device), steps
     )
+    check_passes(run)
     run.notes = notes
     if train["ema"] is not None and with_optimizers:
         run.ema = Ema(modules, train["ema"])
-    run.notes += drop_unfit_metrics(run)
+    run.notes += [*drop_unfit_metrics(run), *spare_mixed_labels(run)]
     seed_generators(seed, "start")
     task.start(run.nets)
     return run

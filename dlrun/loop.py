@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from dlrun.batch import Batch
 from dlrun.finite import Watch
 from dlrun.noise import Noise, seed_generators
+from dlrun.passes import passes
 from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import Task
 from dlrun.types import Objective, double
+
+ONCE = range(1)
 
 
 class Session(Protocol):
@@ -52,11 +55,12 @@ def train_step(run: Run, step: int, batches: Sequence[Batch], log: StepLog, watc
         scheduler.set(step)
     log.rates(run.optimizers)  # now: a torch scheduler moves on before the step is over
     prepared = [prepare(run, step, micro, batch) for micro, batch in enumerate(batches)]
-    generators = [run.task.objectives(run.nets, batch) for batch in prepared]
     turns = run.task.turns
-    for turn in count() if turns is None else range(turns):
-        if not apply_objective(run, (step, turn), generators, prepared, log, watch):
-            break
+    for _ in ONCE if run.passes == 1 else passes(run, log):
+        generators = [run.task.objectives(run.nets, batch) for batch in prepared]
+        for turn in count() if turns is None else range(turns):
+            if not apply_objective(run, (step, turn), generators, prepared, log, watch):
+                break
     if overrides(run.task, "after_step"):
         seed_generators(run.seed, step, "after")
         run.task.after_step(run.nets, prepared)

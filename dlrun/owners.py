@@ -10,6 +10,7 @@ from torch import nn
 
 from dlrun import registry
 from dlrun.errors import UsageError
+from dlrun.matrices import hidden_matrices
 from dlrun.parts import bound, make, slots
 from dlrun.registry import wiring
 from dlrun.run import Named
@@ -55,7 +56,7 @@ def build_optimizers(
         return {}, {}, {}
     parts = slots(config.get("optimizer"), "optimizer")
     owned = share_out(parts, named)
-    optimizers = {slot: make("optimizer", part, {"named_parameters": owned[slot], "steps": steps}, "owns") for slot, part in parts.items()}
+    optimizers = {slot: build_optimizer(part, owned[slot], modules, steps) for slot, part in parts.items()}
     plans = slots(config.get("schedule"), "schedule")
     schedulers = {}
     for slot, optimizer in optimizers.items():
@@ -66,9 +67,17 @@ def build_optimizers(
     return optimizers, owned, schedulers
 
 
+def build_optimizer(part: Mapping[str, Any], named: Named, modules: Mapping[str, nn.Module], steps: int) -> Any:
+    """One optimizer over the parameters it owns. `hidden`: which are hidden matrices; of one that says what it owns, every matrix."""
+    hidden = {full for full, p in named if p.dim() >= 2} if part.get("owns") else hidden_matrices(modules, named)
+    return make("optimizer", part, {"named_parameters": named, "steps": steps, "hidden": hidden}, "owns")
+
+
 def build_scheduler(plan: Mapping[str, Any], optimizer: Any, steps: int) -> Scheduler:
     """A multiplier of the learning rate by step, or a torch scheduler stepped once a step."""
     part = registry.get("schedule", plan["name"])
     if "optimizer" in wiring(part):
         return Scheduler(optimizer, steps, stepped=make("schedule", plan, {"optimizer": optimizer, "steps": steps}))
+    if plan["name"] not in registry.PLUGINS["schedule"]:
+        make("schedule", plan, {"step": 0, "steps": steps})  # options that contradict each other are said before the run begins
     return Scheduler(optimizer, steps, multiplier=bound("schedule", plan))

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from dlrun import registry
 from dlrun.batch import Batch
 from dlrun.checks import run_checks
 from dlrun.errors import AnswerNo
 from dlrun.inspect import describe_lines
 from dlrun.loop import prepare
+from dlrun.parts import slots
 from dlrun.run import Run
 from dlrun.session import Session
 from dlrun.sinks.terminal import number
@@ -70,6 +72,16 @@ def counted(parameters: list[nn.Parameter]) -> str:
     return f"{number(total)} parameter{'s' * (total != 1)} in {tensors} tensor{'s' * (tensors != 1)}"
 
 
+def schedule_words(run: Run, slot: str) -> str:
+    """What an optimizer's schedule multiplies its rate by at the first step, in the middle and at the last; nothing for a constant one."""
+    plans, multiplier = slots(run.config["schedule"], "schedule"), run.schedulers[slot].multiplier
+    name = plans.get(slot, plans.get("schedule", {})).get("name", "")
+    if name == "constant" or multiplier is None or name in registry.PLUGINS["schedule"] or run.steps == 0:
+        return f"; schedule {name}" if name != "constant" else ""
+    places = sorted({0, run.steps // 2, run.steps - 1})
+    return f"; schedule {name}: rate x " + ", ".join(f"{multiplier(step, run.steps):.4g} at step {step + 1}" for step in places)
+
+
 def optimizer_lines(run: Run) -> list[str]:
     """One line an optimizer: name, groups, learning rate, decay, what it owns, and its schedule."""
     lines = []
@@ -82,7 +94,8 @@ def optimizer_lines(run: Run) -> list[str]:
             for group in optimizer.param_groups
         )
         note = getattr(optimizer, "note", "")
-        lines.append(f"optimizer {kind if slot == 'optimizer' else f'{slot}: {kind}'}: {groups}{f' ({note})' if note else ''}")
+        label = kind if slot == "optimizer" else f"{slot}: {kind}"
+        lines.append(f"optimizer {label}: {groups}{f' ({note})' if note else ''}{schedule_words(run, slot)}")
     frozen = [f"{name}.{key}" for name, module in run.modules.items() for key, p in module.named_parameters() if not p.requires_grad]
     if frozen:
         lines.append(f"frozen, owned by no optimizer: {', '.join(frozen[:6])}{f' and {len(frozen) - 6} more' if len(frozen) > 6 else ''}")

@@ -50,6 +50,11 @@ class Run:
         """`modules` (these or their averages) as the task sees them: without the loss, which is no network."""
         return Networks({name: module for name, module in modules.items() if name != "loss"})
 
+    @functools.cached_property
+    def passes(self) -> int:
+        """How often the objectives of a step are run: as often as an optimizer says that it needs them (`passes`), else once."""
+        return max((getattr(optimizer, "passes", 1) for optimizer in self.optimizers.values()), default=1)
+
     @property
     def train(self) -> dict[str, Any]:
         """The `train.*` settings."""

@@ -20,6 +20,7 @@ class StepLog:
 
     def __init__(self) -> None:
         self.wanted = False
+        self.first_pass = self.last_pass = True
         self._means: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._metrics: dict[str, Mean | Whole] = {}
         self._rates: dict[str, float] = {}
@@ -42,7 +43,7 @@ class StepLog:
 
     def add(self, objective: Objective, name: str, loss: Tensor | float, task: Task, batch: Batch) -> None:
         """One micro-batch's objective and its `loss`; means over several are weighed by their counts."""
-        if not self.wanted:
+        if not (self.wanted and self.first_pass):
             return
         self._join(name, loss, objective.count)
         for term, value in objective.terms.items():
@@ -65,6 +66,8 @@ class StepLog:
 
     def clip(self, norm: Tensor | float, limit: float) -> None:
         """The gradient norm before clipping to `limit`."""
+        if not self.last_pass:
+            return
         self._norm = norm
         self._clipped = self._clipped + (norm > limit)
         self._seen += 1

@@ -1,10 +1,8 @@
-"""SGD, Adam and AdamW through torch's fused kernels, without what importing torch's own optimizers costs.
+"""SGD, Adam and AdamW through torch's fused kernels, without what importing torch's own optimizers costs (`nn/stepper.py`).
 
-Constructing any `torch.optim` optimizer imports `torch._dynamo` and sympy (about 1 s of CPU), and its step spends more time in Python
-than a small network's update takes. These classes are `torch.optim.Optimizer`s with torch's state, groups and numbers, bit for bit those
-of `torch.optim.X(fused=True)`. They lean on private parts of torch, all named here: `Optimizer`'s methods without their dynamo wrapper and
-the kernels `torch._fused_*_`. Where those differ from what is expected, or do not serve a parameter, `build` takes torch's own class
-and says so in `note`.
+A step of `torch.optim` spends more time in Python than a small network's update takes. These classes have torch's state, groups and
+numbers, bit for bit those of `torch.optim.X(fused=True)`. They lean on private parts of torch, the kernels `torch._fused_*_`. Where those
+differ from what is expected, or do not serve a parameter, `build` takes torch's own class and says so in `note`.
 
 Source: Sutskever et al. 2013 (SGD with momentum), Kingma, Ba 2015 (Adam, algorithm 1), Loshchilov, Hutter 2019 (AdamW, algorithm 2);
 state and argument names: torch.optim.
@@ -12,12 +10,15 @@ state and argument names: torch.optim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from dlrun.nn.stepper import FLAGS, Stepper
 
 KERNELS = {
     "sgd": (
@@ -36,76 +37,12 @@ DEVICES = ("cpu", "cuda")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method without the wrapper that imports `torch._dynamo`; as it is where torch does not wrap it."""
-    return getattr(method, "__wrapped__", method)
+class Fused(Stepper):
+    """What the fused optimizers share."""
 
-
-class Fused(Optimizer):
-    """What the fused optimizers share; `_update(group, parameters)` steps parameters of one device and dtype that have gradients."""
-
-    note: str = ""
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's."""
-        _bare(Optimizer.add_param_group)(self, param_group)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """As torch's; dropping the gradients, the usual case, costs a loop and nothing else."""
-        if not set_to_none:
-            _bare(Optimizer.zero_grad)(self, set_to_none=False)
-            return
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """In torch's format; tensors are the optimizer's own, as in torch."""
-        return _bare(Optimizer.state_dict)(self)  # type: ignore[no-any-return]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a state in torch's format, from this class or torch's own. Unlike torch's, keeps no reference to what it is given."""
-        state = {key: {name: _copied(value) for name, value in entry.items()} for key, entry in state_dict["state"].items()}
+    def _loaded(self, group: dict[str, Any]) -> dict[str, Any]:
         # Step counters stay on the device of their parameter only in groups that say "fused".
-        groups = [{**group, "fused": True} for group in state_dict["param_groups"]]
-        _bare(Optimizer.load_state_dict)(self, {**state_dict, "state": state, "param_groups": groups})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter that has a gradient; gives what `closure` gives."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for before in self._optimizer_step_pre_hooks.values():
-            before(self, (), {})
-        for group in self.param_groups:
-            live = [parameter for parameter in group["params"] if parameter.grad is not None]
-            for bucket in _buckets(live):
-                self._update(group, bucket)
-            # The kernels do not tell autograd that they wrote: a graph that still needs the old weights would silently use the new ones.
-            torch.autograd.graph.increment_version(live)
-        for after in self._optimizer_step_post_hooks.values():
-            after(self, (), {})
-        return loss
-
-    # torch would wrap `step` in a profiler scope, several microseconds a step.
-    step.hooked = True  # type: ignore[attr-defined]
-
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        raise NotImplementedError
-
-
-def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-def _buckets(parameters: list[Tensor]) -> Iterable[list[Tensor]]:
-    """Parameters by device and dtype: a kernel takes one of each."""
-    kinds = {(parameter.device, parameter.dtype) for parameter in parameters}
-    if len(kinds) <= 1:
-        return [parameters] if parameters else []
-    return [[p for p in parameters if (p.device, p.dtype) == kind] for kind in sorted(kinds, key=str)]
+        return {**group, "fused": True}
 
 
 class FusedAdam(Fused):
@@ -172,8 +109,8 @@ class FusedSGD(Fused):
         )
 
 
-FLAGS = {"maximize": False, "foreach": None, "differentiable": False, "fused": True}
-"""What torch's groups hold beside the options, so that states are exchanged with torch.optim in both directions."""
+FUSED = {**FLAGS, "fused": True}
+"""What torch's groups hold beside the options."""
 
 
 def unserved(kind: str, parameters: Iterable[Tensor]) -> str:
@@ -191,6 +128,12 @@ def unserved(kind: str, parameters: Iterable[Tensor]) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=32)
+def served(kind: str, device: str, dtype: torch.dtype) -> bool:
+    """Whether the fused kernel of `kind` serves parameters of this dtype on this type of device."""
+    return not unserved(kind, [torch.empty(0, device=device, dtype=dtype)])
+
+
 def build(kind: str, groups: Sequence[dict[str, Any]], **options: Any) -> Optimizer:
     """An optimizer of `kind` (sgd, adam, adamw) over `groups`, as given to torch.optim, with torch's `options`.
 
@@ -206,5 +149,5 @@ def build(kind: str, groups: Sequence[dict[str, Any]], **options: Any) -> Optimi
         plain.note = f"optimizer {kind}: not fused, torch.optim.{own.__name__} instead, for {reason}"
         return plain  # type: ignore[no-any-return]
     if kind == "sgd":
-        return FusedSGD(groups, {**options, **FLAGS})
-    return FusedAdam(groups, {**options, **FLAGS, "capturable": False, "decoupled_weight_decay": kind == "adamw"})
+        return FusedSGD(groups, {**options, **FUSED})
+    return FusedAdam(groups, {**options, **FUSED, "capturable": False, "decoupled_weight_decay": kind == "adamw"})

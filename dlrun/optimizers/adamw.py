@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dlrun.nn.fused import build
+from dlrun.nn.stepper import decayed
 from dlrun.ranges import Decay, NonNegative, Positive
 
 
@@ -29,8 +30,5 @@ def adamw(
     `decay: matrices` decays parameters with two or more axes only: shrinking biases and the scales of norms limits no complexity
     and pulls norms to zero. `all` is torch's behaviour.
     """
-    decayed = [(name, p) for name, p in named_parameters if decay == "all" or p.dim() >= 2]
-    rest = [(name, p) for name, p in named_parameters if decay == "matrices" and p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-    return build("adamw", [group for group in groups if group["params"]], **options)
+    return build("adamw", decayed(named_parameters, weight_decay, decay), **options)

@@ -1,0 +1,138 @@
+"""What dlrun's own optimizers share: torch's `Optimizer` with its state, groups and hooks, without what constructing one in torch costs.
+
+Constructing any optimizer of `torch.optim` imports `torch._dynamo` and sympy (about 1 s of CPU), and torch wraps every step in a profiler
+scope. The private part of torch this leans on: `Optimizer`'s methods without their dynamo wrapper (`__wrapped__`).
+
+Source: torch.optim.Optimizer (state, groups and their format).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+FLAGS = {"maximize": False, "foreach": None, "differentiable": False}
+"""What torch's groups hold beside the options, so that states are exchanged with torch.optim in both directions."""
+
+
+def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method without the wrapper that imports `torch._dynamo`; as it is where torch does not wrap it."""
+    return getattr(method, "__wrapped__", method)
+
+
+class Stepper(Optimizer):
+    """An optimizer as one method: `_update(group, parameters)` steps parameters of one device and dtype that have gradients."""
+
+    note: str = ""
+    """What a user should know of this optimizer beside its options; printed before training."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's."""
+        _bare(Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's; dropping the gradients, the usual case, costs a loop and nothing else."""
+        if not set_to_none:
+            _bare(Optimizer.zero_grad)(self, set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """In torch's format; tensors are the optimizer's own, as in torch."""
+        return _bare(Optimizer.state_dict)(self)  # type: ignore[no-any-return]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take a state in torch's format, from this class or torch's own. Unlike torch's, keeps no reference to what it is given."""
+        state = {key: {name: _copied(value) for name, value in entry.items()} for key, entry in state_dict["state"].items()}
+        groups = [self._loaded(group) for group in state_dict["param_groups"]]
+        _bare(Optimizer.load_state_dict)(self, {**state_dict, "state": state, "param_groups": groups})
+
+    def _loaded(self, group: dict[str, Any]) -> dict[str, Any]:
+        """A group from a state, as this class wants it."""
+        return group
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter that has a gradient; gives what `closure` gives."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for before in self._optimizer_step_pre_hooks.values():
+            before(self, (), {})
+        for group in self.param_groups:
+            live = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for bucket in _buckets(live):
+                self._update(group, bucket)
+            # Fused kernels do not tell autograd that they wrote: a graph that still needs the old weights would silently use the new ones.
+            torch.autograd.graph.increment_version(live)
+        for after in self._optimizer_step_post_hooks.values():
+            after(self, (), {})
+        return loss
+
+    # torch would wrap `step` in a profiler scope, several microseconds a step.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        raise NotImplementedError
+
+    def _states(self, parameters: Sequence[Tensor], name: str, value: float = 0.0) -> list[Tensor]:
+        """The entry `name` of each parameter's state; one that is not there begins as `value` everywhere, laid out like its parameter."""
+        entries: list[dict[str, Tensor]] = [self.state[parameter] for parameter in parameters]
+        for entry, parameter in zip(entries, parameters, strict=True):
+            if name not in entry:
+                entry[name] = torch.full_like(parameter, value, memory_format=torch.preserve_format)
+        return [entry[name] for entry in entries]
+
+    def _counted(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Each parameter's `step`, a float32 on the CPU as in torch's unfused optimizers, one up."""
+        for parameter in parameters:
+            if "step" not in self.state[parameter]:
+                self.state[parameter]["step"] = torch.zeros((), dtype=torch.float32)
+        steps = [self.state[parameter]["step"] for parameter in parameters]
+        torch._foreach_add_(steps, 1)
+        return steps
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _buckets(parameters: list[Tensor]) -> Iterable[list[Tensor]]:
+    """Parameters by device and dtype: a kernel takes one of each."""
+    kinds = {(parameter.device, parameter.dtype) for parameter in parameters}
+    if len(kinds) <= 1:
+        return [parameters] if parameters else []
+    return [[p for p in parameters if (p.device, p.dtype) == kind] for kind in sorted(kinds, key=str)]
+
+
+def gradients(parameters: Sequence[Tensor], weight_decay: float = 0.0) -> list[Tensor]:
+    """The gradients, with `weight_decay` x parameter added where it is not 0 (L2, the coupled form)."""
+    found: list[Tensor] = [parameter.grad for parameter in parameters]  # type: ignore[misc]
+    return list(torch._foreach_add(found, list(parameters), alpha=weight_decay)) if weight_decay else found
+
+
+def checked(kind: str, named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    """The parameters as a list; ValueError where there is none, or one that is not of real floating-point numbers."""
+    found = list(named)
+    if not found:
+        raise ValueError(f"optimizer {kind}: there is no trainable parameter to optimise")
+    for name, parameter in found:
+        if not parameter.is_floating_point():
+            kinds = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(f"optimizer {kind}: parameter {name} is {kinds}, expected real floating-point numbers: take adam or sgd")
+    return found
+
+
+def decayed(named: Sequence[tuple[str, Tensor]], weight_decay: float, decay: str) -> list[dict[str, Any]]:
+    """Parameter groups for decoupled weight decay: on parameters with two or more axes only (`decay` matrices), or on all of them."""
+    shrunk = [(name, p) for name, p in named if decay == "all" or p.dim() >= 2]
+    rest = [(name, p) for name, p in named if decay == "matrices" and p.dim() < 2]
+    groups = [{"params": shrunk, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

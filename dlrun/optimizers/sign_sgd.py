@@ -1,0 +1,47 @@
+"""Sign descent: every weight moves by the learning rate against the sign of its gradient, or of the gradient's running mean (Signum).
+
+Steepest descent in the largest-entry norm.
+
+Source: Bernstein, Wang, Azizzadenesheli, Anandkumar 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from dlrun.nn.stepper import Stepper, checked, decayed, gradients
+from dlrun.ranges import Decay, NonNegative
+
+
+class SignSGD(Stepper):
+    """m <- momentum m + (1 - momentum) g, then w <- (1 - lr weight_decay) w - lr sign(m)."""
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        means = gradients(parameters)
+        if group["momentum"]:
+            found, means = means, self._states(parameters, "momentum_buffer")
+            torch._foreach_lerp_(means, found, 1 - group["momentum"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, torch._foreach_sign(means), alpha=-group["lr"])
+
+
+def sign_sgd(
+    named_parameters: list[tuple[str, Parameter]],
+    *,
+    lr: NonNegative,
+    momentum: Decay,
+    weight_decay: NonNegative,
+    decay: Literal["matrices", "all"],
+) -> Optimizer:
+    """momentum 0 is signSGD (algorithm 1), above it Signum (algorithm 2); a weight whose gradient is exactly 0 stays.
+
+    Decay is decoupled, as in algorithm 2 of the paper, on parameters with two or more axes only unless `decay` is all.
+    """
+    options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    return SignSGD(decayed(checked("sign_sgd", named_parameters), weight_decay, decay), options)

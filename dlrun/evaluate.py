@@ -15,6 +15,9 @@ from torch import nn
 from dlrun.noise import Noise, hash32, seed_generators
 from dlrun.run import Run
 
+ROWS = 512
+"""Rows of an evaluation batch."""
+
 
 @contextmanager
 def evaluating(modules: Mapping[str, nn.Module]) -> Iterator[None]:
@@ -31,11 +34,15 @@ def evaluating(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def evaluate(run: Run, modules: Mapping[str, nn.Module], split: str, step: int) -> dict[str, float]:
-    """The metrics of `split`, exact over unequal batches; {} where the task has none."""
+    """The metrics of `split`, exact over unequal batches; {} where the task has none.
+
+    Where the loss couples the rows of a batch, batches are as large as in training: a loss over more of them would be another one.
+    """
+    rows = run.data.batch_size if run.task.couples_rows else ROWS
     nets = run.networks(modules)
     totals: dict[str, Any] = {}
     with evaluating(modules):
-        for number, batch in enumerate(run.data.evaluation(split)):
+        for number, batch in enumerate(run.data.evaluation(split, rows)):
             noise = Noise(run.seed, step, split, number, "eval")
             seed_generators(*noise.key)
             with run.precision.autocast():

@@ -19,7 +19,7 @@ def _floor(spec: DataSpec) -> float:
     return 0.0
 
 
-@facts(floor=_floor)
+@facts(floor=_floor, kind="regression")
 def mse(out: Any, y: Any) -> Tensor:
     """Mean over rows and entries of (out - y)^2; both [B, ...] of one shape, else ValueError (nothing is broadcast)."""
     out, y = same_shape("mse", out, y)

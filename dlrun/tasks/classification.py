@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
+from dlrun.batch import Batch
 from dlrun.errors import UsageError
-from dlrun.functional.criteria import reference
+from dlrun.functional.criteria import reference, units
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, NetworkShape
 
 
 class classification(LossTask):
-    """x [B, *in_shape], y [B] in 0..C-1; the network gives logits [B, C]."""
+    """x [B, *in_shape], y [B] in 0..C-1 (-100: not counted); the network gives logits [B, C]."""
+
+    kind = "classification"
 
     def default_loss(self, spec: DataSpec) -> str | None:
         """Cross-entropy."""
@@ -29,6 +34,11 @@ class classification(LossTask):
         if not spec.classes:
             raise UsageError(f"task classification needs classes, this data has none (kind {spec.kind}): say task=supervised")
         return {"model": NetworkShape(spec.in_shape, (spec.classes,))}
+
+    def count(self, batch: Batch) -> Tensor | float:
+        """What the loss says it is a mean over (counted rows, weighed by class where it has weights), else rows."""
+        said = units(self.criterion, batch["y"])
+        return float(len(batch)) if said is None else said
 
     def expected_initial_loss(self, spec: DataSpec) -> float | None:
         """ln C for cross-entropy; None where the loss does not say."""

@@ -6,14 +6,13 @@ Source: Vapnik 1999, "An overview of statistical learning theory", section I (le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
-from dlrun.functional.criteria import reference
+from dlrun.functional.criteria import reference, units, unwrap
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Metric, Networks, NetworkShape
 
@@ -24,20 +23,20 @@ METRICS = {
     "regression": ("mae", "r2"),
     "language_model": ("accuracy", "perplexity"),
 }
-OF_LOSS: tuple[tuple[str, tuple[type[nn.Module], ...], str], ...] = (
-    ("bce", (nn.BCEWithLogitsLoss, nn.BCELoss), "binary"),
-    ("mse", (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss), "regression"),
-    ("cross_entropy", (nn.CrossEntropyLoss, nn.NLLLoss), "classification"),
+OF_TORCH: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((nn.BCEWithLogitsLoss, nn.BCELoss), "binary"),
+    ((nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss), "regression"),
+    ((nn.CrossEntropyLoss, nn.NLLLoss), "classification"),
+    ((nn.TripletMarginLoss, nn.CosineEmbeddingLoss), "contrastive"),
 )
-"""Name of the loss, torch's own classes, and the kind that goes with both."""
+"""torch's own classes of losses and the kind that goes with them; other losses say their `kind` themselves."""
 
 
 def kind_of_loss(criterion: Any) -> str | None:
-    """The kind that a known loss goes with; None for a loss of the user's own."""
-    while isinstance(criterion, partial):
-        criterion = criterion.func
-    known = [kind for name, types, kind in OF_LOSS if isinstance(criterion, types) or getattr(criterion, "__name__", "") == name]
-    return known[0] if known else None
+    """The kind that a loss goes with: the one it says, or that of torch's class; None where neither tells."""
+    loss, _ = unwrap(criterion)
+    said = getattr(loss, "kind", None)
+    return said if isinstance(said, str) else next((kind for types, kind in OF_TORCH if isinstance(loss, types)), None)
 
 
 def infer(spec: DataSpec, criterion: Any) -> str:
@@ -120,8 +119,11 @@ class supervised(LossTask):
         return self.criterion(outputs, batch.get("y"))  # type: ignore[no-any-return]
 
     def count(self, batch: Batch) -> Tensor | float:
-        """Rows; for targets that are sequences of classes, those that are not masked (-100)."""
+        """What the loss says it is a mean over, else rows; for targets that are sequences of classes, those that are not masked (-100)."""
         y = batch.get("y")
+        said = units(self.criterion, y)
+        if said is not None:
+            return said
         if isinstance(y, Tensor) and y.dim() > 1 and not y.is_floating_point():
             return (y != -100).sum()
         return float(len(batch))

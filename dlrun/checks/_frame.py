@@ -159,6 +159,11 @@ class Subject:
         return self.raw[:FEW]  # type: ignore[no-any-return]
 
     @property
+    def floor(self) -> float | None:
+        """The least loss of a training batch; None where it is unknown. Mixed labels have an entropy of their own that nobody can go below."""
+        return None if self.run.data.mixed_labels else self.run.task.loss_floor(self.run.data.spec)
+
+    @property
     def loss_task(self) -> LossTask | None:
         """The task where it has one loss in parts, else None."""
         return self.run.task if isinstance(self.run.task, LossTask) else None

@@ -148,10 +148,18 @@ def spread(logits: Tensor, batch: Batch) -> float:
     """Standard deviation of logits across classes, root mean square over rows; a single logit counts as the difference of two."""
     values, target = logits.detach().float(), batch.get("y")
     classes = class_count(logits, target)
-    if classes < 2:
+    mixed = _are_probabilities(target, logits)
+    if classes < 2 and not mixed:
         return float(values.square().mean().sqrt() / math.sqrt(2))
-    axis = -1 if isinstance(target, Tensor) and logits.shape[:-1] == target.shape else 1
+    axis = -1 if mixed or (isinstance(target, Tensor) and logits.shape[:-1] == target.shape) else 1
     return float(values.std(axis, correction=1).square().mean().sqrt())
+
+
+def _are_probabilities(target: Any, logits: Tensor) -> bool:
+    """Whether targets are probabilities of classes, one a logit (mixed labels)."""
+    if not isinstance(target, Tensor) or not target.is_floating_point() or target.dim() < 2 or target.shape != logits.shape:
+        return False
+    return bool((target >= 0).all()) and float((target.sum(-1) - 1).abs().max()) < 1e-4
 
 
 def _shuffled(subject: Subject, run: Run, outputs: Any, batch: Batch, loss: float) -> float:

@@ -72,7 +72,7 @@ def loss_falls(subject: Subject) -> Finding:
     if after < before or min(losses.seen[1:], default=before) < before - _noise(subject, run, batch, draws):
         return Finding("ok", text, numbers=numbers, threshold=RULE)
     if all(torch.equal(old, new) for old, new in zip(start, _weights(run), strict=True)):
-        return _still(run, text, before, rates, numbers)
+        return _still(subject, text, before, rates, numbers)
     return _risen(subject, run, batch, text, numbers)
 
 
@@ -102,11 +102,11 @@ def _noise(subject: Subject, run: Run, batch: Any, draws: int) -> float:
     return 3 * float(singles.std())
 
 
-def _still(run: Run, text: str, before: float, rates: list[float], numbers: dict[str, Any]) -> Finding:
+def _still(subject: Subject, text: str, before: float, rates: list[float], numbers: dict[str, Any]) -> Finding:
     """The verdict on weights that did not change."""
     if max(rates, default=0.0) == 0 or len(rates) < LEAST:
         return Finding("info", f"{text}: the learning rate is {max(rates, default=0.0):g} there", numbers=numbers, threshold=RULE)
-    floor = run.task.loss_floor(run.data.spec)
+    floor = subject.floor
     if floor is not None and before <= floor + 1e-6:
         return Finding("info", f"{text}: there is nothing left to learn", numbers=numbers, threshold=RULE)
     cause = "no gradient reaches them, the optimizer holds others, or its steps are too small to change a float"

@@ -58,7 +58,7 @@ def overfit_batch(subject: Subject) -> Finding:
     if not subject.run.optimizers:
         return skipped("no parameter is trainable")
     raw, tried = subject.few, []
-    floor = subject.run.task.loss_floor(subject.run.data.spec)
+    floor = subject.floor
     deadline = time.perf_counter() + SECONDS
     for factor in RATES:
         tried.append(attempt(subject, raw, factor, floor, deadline))

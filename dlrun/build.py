@@ -127,6 +127,7 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     add_augments(data, tree.get("augment"), task)
     notes = [*config.notes, *data.notes]
     modules = build_networks(tree, task, data.spec, seed)
+    notes += [f"network {name}: {note}" for name, module in modules.items() if isinstance(note := getattr(module, "note", None), str)]
     if isinstance(task.criterion, nn.Module) and any(True for _ in task.criterion.parameters()):
         modules["loss"] = task.criterion
     if tree.get("start"):

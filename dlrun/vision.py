@@ -7,8 +7,11 @@ part (models, transforms, download addresses) work. torchmetrics and timm import
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 SCHEMAS = (
@@ -55,3 +58,47 @@ def download_urls(name: str) -> dict[str, list[str]]:
         return {file: [f"{mirror}{file}" for mirror in kind.mirrors] for file, _ in kind.resources}
     url = kind.url.replace("-python.tar.gz", "-binary.tar.gz")
     return {url.rsplit("/", 1)[-1]: [url]}
+
+
+def classifiers() -> list[str]:
+    """Names of torchvision's image classifiers."""
+    names: list[str] = torchvision().models.list_models(module=torchvision().models)
+    return names
+
+
+def pretrained(arch: str, name: str) -> tuple[str, dict[str, Any]]:
+    """(full name, state dict) of torchvision's weights `name` (or DEFAULT) for `arch`, from torch's own cache or downloaded.
+
+    torchvision's addresses carry the beginning of the file's sha256: it is checked after a download, and here before a cached file is read.
+    Only tensors are read. Raises ValueError for a name that `arch` does not have, MissingError where the file is damaged or out of reach.
+    """
+    import torch
+
+    from dlrun.errors import MissingError
+
+    kind = torchvision().models.get_model_weights(arch)
+    if name not in kind.__members__:
+        raise ValueError(f"weights={name} is unknown for {arch}; there are: {', '.join(kind.__members__)} (or null)")
+    weights = kind[name]
+    file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
+    _check_hash(file)
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError) as error:  # no network, no room; a hash that does not match
+        reason = " ".join(str(getattr(error, "reason", error)).split())[:120]
+        say = f"bring {weights.url} to {file.parent} yourself, or say weights=null"
+        raise MissingError(f"model torchvision: the weights {weights} cannot be brought ({reason}): {say}") from None
+    return str(weights), state
+
+
+def _check_hash(file: Path) -> None:
+    """MissingError where a cached file is not what its name says: `resnet18-f37072fd.pth` begins its sha256 with f37072fd."""
+    from dlrun.errors import MissingError
+
+    named = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    if not named or not file.exists():
+        return
+    with open(file, "rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if not found.startswith(named[1]):
+        raise MissingError(f"{file}: sha256 {found[:8]}..., expected {named[1]}...: the file is damaged, delete it")

@@ -19,9 +19,12 @@ def image_shape(model: str, in_shape: tuple[int, ...]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def convolution(inputs: int, outputs: int, activation: str, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A square convolution that keeps height and width at stride 1, with Kaiming weights."""
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+def convolution(
+    inputs: int, outputs: int, activation: str, *, kernel: int = 3, stride: int = 1, bias: bool = False, axes: int = 2
+) -> nn.Conv1d | nn.Conv2d:
+    """A convolution over `axes` axes (1: series, 2: images) that keeps their sizes at stride 1, with Kaiming weights."""
+    kind = nn.Conv1d if axes == 1 else nn.Conv2d
+    layer = kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
     kaiming_(layer, activation)
     return layer
 
@@ -32,7 +35,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 class Readout(nn.Linear):
-    """The last layer: features [B, D] -> [B, *out_shape], out_shape () giving [B]; small weights (see `READOUT_GAIN`)."""
+    """The last layer: features [..., D] -> [..., *out_shape], out_shape () giving [...]; small weights (see `READOUT_GAIN`)."""
 
     def __init__(self, features: int, out_shape: tuple[int, ...], gain: float = READOUT_GAIN) -> None:
         super().__init__(features, prod(out_shape))
@@ -41,7 +44,7 @@ class Readout(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         out = super().forward(features)
-        return out if len(self.out_shape) == 1 else out.reshape(len(out), *self.out_shape)
+        return out if len(self.out_shape) == 1 else out.reshape(*out.shape[:-1], *self.out_shape)
 
 
 class Flatten(nn.Module):

@@ -51,7 +51,7 @@ def _wrong(batch: Any, target: Tensor, logits: Tensor, seen: int) -> list[dict[s
     inputs = batch["x"] if isinstance(batch["x"], Tensor) else None
     return [
         {
-            "x": inputs[row].cpu() if inputs is not None else None,
+            "x": inputs[row].to("cpu", copy=True) if inputs is not None else None,  # a view would keep its whole batch alive
             "true": int(target[row]),
             "predicted": int(predicted[row]),
             "probability": float(probability[row].max()),

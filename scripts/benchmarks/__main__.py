@@ -9,6 +9,8 @@ import argparse
 import json
 import sys
 
+import growth
+import memory
 import startup
 import training
 from measure import Result
@@ -16,9 +18,13 @@ from measure import Result
 PROMISES = {
     "P1": training.same_optimizer,
     "P2": training.defaults_of_each,
+    "P3": training.lightning_defaults,
+    "P4": training.long_steps,
     "P5": startup.light_commands,
     "P6": startup.mistyped_key,
     "P7": startup.one_step,
+    "P12": memory.whole_process,
+    "P13": growth.all_of_it,
 }
 
 

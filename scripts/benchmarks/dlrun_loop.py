@@ -1,6 +1,6 @@
-"""`dlrun train` and the bare loop in one process, in turn: `dlrun_loop.py RESULT.json fused|default CLIP train OVERRIDES...`.
+"""`dlrun train` and the bare loop in one process, in turn: `dlrun_loop.py RESULT.json fused|default|transformer CLIP train OVERRIDES...`.
 
-dlrun's loop is stopped after every BLOCK steps for as many of the bare loop, so that both meet the same machine within a fraction of a
+dlrun's loop is stopped after every block of steps for as many of the bare loop, so that both meet the same machine within a fraction of a
 second. Two stopwatches add up their time; dlrun's has its loop with logging and bar, and the saving of checkpoints, but not start-up and
 evaluation, which the bare loop does not have. Threads of this process count, a separate one that copies to W&B does not.
 """
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from bare_loop import BareLoop
+from bare_transformer import BareTransformer
 
 import dlrun.train
 from dlrun.cli import main
 
-BLOCK = 50
+BLOCK = {"transformer": 5}
+"""Steps between turns, where they are not 50: a fraction of a second."""
 
 
 class Stopwatch:
@@ -54,16 +56,18 @@ class Stopwatch:
         return timed
 
 
-def in_turn(after_step: Callable[..., bool], ours: Stopwatch, theirs: Stopwatch, bare: BareLoop) -> Callable[..., bool]:
+def in_turn(
+    block: int, after_step: Callable[..., bool], ours: Stopwatch, theirs: Stopwatch, bare: BareLoop | BareTransformer
+) -> Callable[..., bool]:
     """`Session.after_step` that lets the bare loop take a turn after every block."""
 
     def taking_turns(session: Any, step: int) -> bool:
         go_on = after_step(session, step)
-        if step % BLOCK == 0:
+        if step % block == 0:
             ours.stop()
             theirs.start()
             before = theirs.wall
-            bare.train(BLOCK)
+            bare.train(block)
             theirs.stop()
             session.telemetry._next += theirs.wall - before  # its pause is a share of the time of its own steps, not of the other's
             ours.start()
@@ -73,10 +77,12 @@ def in_turn(after_step: Callable[..., bool], ours: Stopwatch, theirs: Stopwatch,
 
 
 if __name__ == "__main__":
-    ours, theirs, bare = Stopwatch(), Stopwatch(), BareLoop(sys.argv[2] == "fused", float(sys.argv[3]))
-    bare.train(BLOCK)
+    kind, clip, ours, theirs = sys.argv[2], float(sys.argv[3]), Stopwatch(), Stopwatch()
+    bare = BareTransformer(clip) if kind == "transformer" else BareLoop(kind == "fused", clip)
+    block = BLOCK.get(kind, 50)
+    bare.train(block)
     session: Any = dlrun.train.Session
-    session.after_step = in_turn(session.after_step, ours, theirs, bare)
+    session.after_step = in_turn(block, session.after_step, ours, theirs, bare)
     session.save = ours.around(session.save)
     dlrun.train.fit = ours.around(dlrun.train.fit)
     code = main(sys.argv[4:])

@@ -32,11 +32,22 @@ TEXT = (
     "model.heads=2",
     "model.depth=1",
 )
+GRAMMAR = (TEXT[0], "dataset=grammar", "dataset.context=8", "dataset.n=64", *TEXT[3:])
 
 LOSSES = {"cross_entropy": ("loss.label_smoothing=0.1",), "mse": REGRESSION, "bce": BINARY}
 METRICS: dict[str, tuple[str, ...]] = {"accuracy": (), "f1": (), "worst_recall": ()}
-METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "modes_covered": RING, "high_quality": RING}
-AUGMENTS = {"flip": ("augment.flip.p=0.3",), "random_crop": ("augment.random_crop.pad=1",), "shift": ("augment.shift.pixels=1",)}
+METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "bits_per_byte": TEXT, "modes_covered": RING, "high_quality": RING}
+AUGMENTS = {
+    "flip": ("augment.flip.p=0.3",),
+    "random_crop": ("augment.random_crop.pad=1",),
+    "shift": ("augment.shift.pixels=1",),
+    "rotate": ("augment.rotate.degrees=[-30,30]",),
+    "cutout": ("augment.cutout.size=3",),
+    "mixup": ("augment.mixup.alpha=1.0", "train.accumulate=2"),
+    "cutmix": ("augment.cutmix.p=0.5",),
+    "noise": REGRESSION,
+    "randomize": ("augment.randomize.background=[-1,1]",),
+}
 TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING}
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -46,6 +57,7 @@ DATASETS = {
     "tabular": (),
     "ring": RING,
     "text_file": TEXT,
+    "grammar": GRAMMAR,
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import runs
 import torch
@@ -16,6 +17,7 @@ from dlrun.build import build
 from dlrun.config import compose
 from dlrun.data import Data, prepare
 from dlrun.datasets._shares import cut
+from dlrun.datasets.mnist1d import draw_rows, mnist1d, smoothed, templates
 from dlrun.datasets.spirals import INNER, spirals
 from dlrun.datasets.tabular import TABLES, tabular
 from dlrun.errors import UsageError
@@ -174,3 +176,73 @@ def test_the_default_task_on_a_number_says_what_to_type() -> None:
 def test_a_table_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match="breast_cancer, diabetes, iris, wine"):
         compose([*runs.QUIET, "dataset=tabular", "dataset.table=boston"])
+
+
+def test_templates_of_mnist1d_are_curves_of_one_height_that_begin_and_end_at_zero() -> None:
+    curves = templates()
+    assert curves.shape == (10, 12) and np.allclose(curves[:, [0, -1]], 0) and np.allclose(curves.std(axis=1), 1 / 6)
+
+
+def test_the_correlated_noise_of_mnist1d_is_scipys_gaussian_filter() -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    noise = np.random.default_rng(0).standard_normal((4, 72))
+    assert np.allclose(smoothed(noise), ndimage.gaussian_filter1d(noise, 2, axis=1), atol=1e-14)
+
+
+class Still:
+    """A generator whose every draw is in the middle, and whose noise is none."""
+
+    def __init__(self, integers: list[int]) -> None:
+        self.answers = iter(integers)
+
+    def random(self, shape: tuple[int, ...]) -> Any:
+        return np.full(shape, 0.5)
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Any:
+        return np.full(shape, next(self.answers))
+
+    def standard_normal(self, shape: tuple[int, ...]) -> Any:
+        return np.zeros(shape)
+
+
+def test_curves_of_mnist1d_are_dilated_moved_and_sampled() -> None:
+    """Most padding: the canvas has a point a template point; 36 zeros fewer in a canvas of equal size: stretched by 71 / 47."""
+    every = np.arange(10)
+    plain = draw_rows(every, 72, Still([60, 0]))  # type: ignore[arg-type]
+    assert np.allclose(plain[:, :12], templates()) and not plain[:, 12:].any()
+    moved = draw_rows(every, 72, Still([60, 5]))  # type: ignore[arg-type]
+    assert np.allclose(moved[:, 5:17], templates()) and not moved[:, :5].any()
+    wide = draw_rows(every, 72, Still([36, 0]))  # type: ignore[arg-type]
+    at = np.arange(72) * 47 / 71
+    assert np.allclose(wide, [np.interp(at, np.arange(48), np.pad(curve, (0, 36))) for curve in templates()])
+    sampled = draw_rows(every, 40, Still([60, 0]))  # type: ignore[arg-type]
+    assert np.allclose(sampled, [np.interp(np.linspace(0, 71, 40), np.arange(72), curve) for curve in plain])
+
+
+def test_mnist1d_has_the_published_form_and_its_test_rows_do_not_depend_on_n() -> None:
+    small, large = (mnist1d(n=n, length=40, shuffle=False, seed=0) for n in (4000, 100))
+    data = data_of(small)
+    assert data.rows == {"train": 4000, "val": 1000, "test": 1000} and data.spec.in_shape == (40,) and data.spec.classes == 10
+    assert torch.bincount(small.test["y"]).tolist() == [100] * 10
+    x = small.train["x"].double()
+    assert abs(float(x.mean())) < 1e-5 and float(x.std()) == pytest.approx(1, abs=1e-3)
+    back = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in ((small.test["x"], large.test["x"]),)]
+    assert back[0] == pytest.approx(1, abs=1e-6)  # equal but for train's mean and std
+    shuffled = mnist1d(n=4000, length=40, shuffle=True, seed=0)
+    order = [int((small.train["x"] - column[:, None]).abs().sum(0).argmin()) for column in shuffled.train["x"].T]
+    assert sorted(order) == list(range(40)) != order and torch.equal(small.test["x"][:, order], shuffled.test["x"])
+    assert not torch.equal(mnist1d(n=100, length=40, shuffle=False, seed=1).train["x"], large.train["x"])
+    with pytest.raises(ValueError, match="at least 2 points"):
+        mnist1d(n=10, length=1, shuffle=False, seed=0)
+
+
+def test_a_linear_model_learns_of_mnist1d_what_is_published() -> None:
+    """32 per cent; the mean of five seeds."""
+    from sklearn.linear_model import LogisticRegression
+
+    scores = []
+    for seed in range(5):
+        splits = mnist1d(n=4000, length=40, shuffle=False, seed=seed)
+        fitted = LogisticRegression(max_iter=300).fit(splits.train["x"].numpy(), splits.train["y"].numpy())
+        scores.append(fitted.score(splits.test["x"].numpy(), splits.test["y"].numpy()))
+    assert sum(scores) / 5 == pytest.approx(0.32, abs=0.03)

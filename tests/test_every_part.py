@@ -55,6 +55,7 @@ DATASETS = {
     "moons": (),
     "spirals": (),
     "tabular": (),
+    "mnist1d": ("model=cnn", "model.channels=[4]"),
     "ring": RING,
     "text_file": TEXT,
     "grammar": GRAMMAR,

@@ -22,6 +22,7 @@ FITTING: list[tuple[str, tuple[int, ...], tuple[int, ...], int | None]] = [
     *((name, (5,), (), None) for name in ("linear", "mlp")),
     ("mlp", (2,), (3, 4, 4), None),
     ("cnn", (3, 9, 8), (), None),
+    *(("cnn", shape, (10,), None) for shape in [(40,), (2, 9)]),
     ("transformer", (12,), (12, 17), 17),
     ("transformer", (12,), (5,), 17),
     ("transformer", (12,), (), 17),
@@ -179,6 +180,18 @@ def test_shorter_sequences_are_prefixes() -> None:
         net(torch.zeros(1, 13, dtype=torch.long))
 
 
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_cnn_reads_series_with_kernels_of_three_points(norm: str) -> None:
+    """A series of numbers is one of a single channel; layers stand where they stand for images, so that options mean the same."""
+    series, single = (model("cnn", shape, (5,), norm=norm, channels=[4, 8], blocks=2).eval() for shape in ((1, 16), (16,)))
+    single.load_state_dict({f"{int(key.split('.')[0]) + 1}.{key.split('.', 1)[1]}": value for key, value in series.state_dict().items()})
+    x = rows((1, 16))
+    assert torch.equal(series(x), single(x[:, 0]))
+    images = dict(model("cnn", (1, 16, 16), (5,), norm=norm, channels=[4, 8], blocks=2).named_parameters())
+    for key, parameter in series.named_parameters():
+        assert images[key].shape == (*parameter.shape, 3) if parameter.dim() == 3 else parameter.shape in (images[key].shape, (5, 8 * 4))
+
+
 def test_the_residual_shortcut_is_option_a() -> None:
     """With its convolutions' norms at zero a block passes every second pixel through and leaves new channels at zero."""
     net = model("resnet", (3, 32, 32), (10,), depth=8)
@@ -192,7 +205,9 @@ def test_the_residual_shortcut_is_option_a() -> None:
 @pytest.mark.parametrize(
     ("name", "shapes", "changed", "said"),
     [
-        ("cnn", ((64,), (10,), None), {}, "cnn takes images, channels x height x width; this dataset's rows are 64"),
+        ("cnn", ((64,), (10,), 17), {}, "cnn takes images.* or series of numbers.*; this dataset's rows are tokens"),
+        ("cnn", ((), (10,), None), {}, "this dataset's rows are a single number: take another model"),
+        ("cnn", ((2, 7), (10,), None), {}, "3 stages halve a series to nothing: 7 points"),
         ("resnet", ((), (10,), None), {}, "rows are a single number"),
         ("cnn", ((1, 4, 4), (10,), None), {}, "3 stages halve an image to nothing: 4 x 4 pixels"),
         ("resnet", ((3, 32, 32), (10,), None), {"depth": 18}, "6n \\+ 2.*found depth=18"),

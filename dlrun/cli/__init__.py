@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 def main(words: list[str] | None = None) -> int:
     """Run `dlrun` with `words` (default: the process's own arguments); returns the exit code, prints errors on stderr."""
     arguments: Arguments | None = None
+    words = sys.argv[1:] if words is None else words
     try:
-        arguments = parse(sys.argv[1:] if words is None else words)
+        if words[:2] == ["completion", "--for"]:  # a shell asks at every TAB, with words that need not be whole
+            from dlrun.cli.completion import answer
+
+            return answer(words[2:])
+        arguments = parse(words)
         return dispatch(arguments)
     except DlrunError as error:
         if arguments is not None and arguments.flag("json"):

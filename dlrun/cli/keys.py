@@ -26,7 +26,7 @@ def root_keys() -> dict[str, dict[str, str]]:
     """Every root key that is not a part, in the order of `conf/config.yaml`: dotted name -> name, type, default, comment."""
     types = _types(os.path.join(PACKAGE, "settings.py"))
     found: dict[str, dict[str, str]] = {}
-    for key, (value, comment) in _values(read_text(os.path.join(own_conf(), "config.yaml"))).items():
+    for key, (value, comment) in values(read_text(os.path.join(own_conf(), "config.yaml"))).items():
         if key in types:
             found[key] = {"name": key, "type": types[key][0], "default": value, "comment": comment}
     for key, (annotation, comment) in types.items():
@@ -37,11 +37,11 @@ def root_keys() -> dict[str, dict[str, str]]:
 
 def section_comments() -> dict[str, str]:
     """What stands behind a section's own name: `start`, `expects`."""
-    values = _values(read_text(os.path.join(own_conf(), "config.yaml")))
-    return {key: values[key][1] for key in ("start", "expects")}
+    written = values(read_text(os.path.join(own_conf(), "config.yaml")))
+    return {key: written[key][1] for key in ("start", "expects")}
 
 
-def _values(text: str) -> dict[str, tuple[str, str]]:
+def values(text: str) -> dict[str, tuple[str, str]]:
     """Dotted key -> (value as written, comment) of block mappings; the defaults list is passed over."""
     found: dict[str, tuple[str, str]] = {}
     above: list[tuple[int, str]] = []

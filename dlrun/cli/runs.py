@@ -26,7 +26,7 @@ def list_runs(arguments: Arguments) -> int:
     """Print the newest 50 runs, or all with --all; whatever is left out is counted, with --json too."""
     root = _root(arguments)
     limit = None if arguments.flag("all") else MAX_SHOWN
-    names = sorted(_run_names(root), reverse=True)
+    names = sorted(run_names(root), reverse=True)
     shown: list[dict[str, Any]] = []
     looked = 0
     for started, name in names:
@@ -72,7 +72,7 @@ def _print(entries: list[dict[str, Any]], root: str) -> None:
         sys.stdout.write(f"no runs in {printable(root)}\n")
 
 
-def _run_names(root: str) -> Iterator[tuple[str, str]]:
+def run_names(root: str) -> Iterator[tuple[str, str]]:
     """(start time, path below `root`) of every folder that may be a run; one named by run_dir= may lie in `root` itself."""
     for experiment in _folders(root):
         path = os.path.join(root, experiment)

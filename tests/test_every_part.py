@@ -90,6 +90,17 @@ def trains_and_resumes(folder: Path, *words: str) -> None:
     assert code == 0 and again["weights_sha256"] == whole["weights_sha256"] and runs.rows(run) == rows
 
 
+@pytest.mark.parametrize("name", registry.builtin_names("optimizer"))
+@pytest.mark.parametrize("words", [(), ("model=linear",), ("model=cnn", "model.channels=[4]")])
+def test_optimizers(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, f"optimizer={name}", *words)
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("schedule"))
+def test_schedules(name: str, tmp_path: Path) -> None:
+    trains_and_resumes(tmp_path, f"schedule={name}")
+
+
 @pytest.mark.parametrize("name", registry.builtin_names("loss"))
 def test_losses(name: str, tmp_path: Path) -> None:
     trains_and_resumes(tmp_path, f"loss={name}", *LOSSES[name])

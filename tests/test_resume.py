@@ -30,6 +30,12 @@ OPTIONS = {
     "best": ("train.eval_every=1", "train.keep_last=5"),
     "channels_last": ("model=cnn", "model.channels=[4,8]", "train.channels_last=true"),
 }
+OPTIMIZERS = [
+    ("optimizer=sam", "optimizer.base=adamw", "optimizer.lr=0.001", "train.accumulate=2"),
+    ("optimizer=rmsprop", "optimizer.momentum=0.9", "optimizer.centered=true"),
+    ("optimizer=adagrad", "optimizer.lr_decay=0.1"),
+    ("optimizer.a=muon", "optimizer.a.owns=['*.1.weight']", "optimizer.b=lion", "optimizer.b.owns=['*.bias','*.[!1]*.weight']"),
+]
 
 
 def same_after_kill(folder: Path, *overrides: str, kill: int = 2) -> None:
@@ -63,6 +69,16 @@ def test_every_model(model: str, tmp_path: Path, text: str) -> None:
 def test_every_optimizer(optimizer: str, tmp_path: Path) -> None:
     extra = ("optimizer.momentum=0.9",) if optimizer == "sgd" else ()
     same_after_kill(tmp_path, f"optimizer={optimizer}", *SMALL["mlp"], *extra)
+
+
+@pytest.mark.parametrize("optimizer", registry.builtin_names("optimizer"))
+def test_every_optimizer_in_another_memory_layout(optimizer: str, tmp_path: Path) -> None:
+    same_after_kill(tmp_path, f"optimizer={optimizer}", *OPTIONS["channels_last"], "model.norm=batch")
+
+
+@pytest.mark.parametrize("words", OPTIMIZERS)
+def test_optimizers_in_other_forms(words: tuple[str, ...], tmp_path: Path) -> None:
+    same_after_kill(tmp_path, *SMALL["mlp"], *words)
 
 
 @pytest.mark.parametrize("schedule", registry.builtin_names("schedule"))

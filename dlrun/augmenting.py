@@ -25,7 +25,9 @@ GIVEN = ("batch", "noise", "classes")
 
 
 def add_augments(data: Data, node: Mapping[str, Any] | None, task: Task) -> None:
-    """Give `data` the augmentations of the config, in its order. UsageError where one cannot work on these rows."""
+    """Give `data` the augmentations of the config, in its order, unless the task asked for them. UsageError where one cannot work."""
+    if "augments" in registry.wiring(type(task)):
+        return  # the task calls them itself, with noise of its own for each view of a row
     parts = slots(node, "augment")
     classes = classes_of(task, data.spec)
     data.augments = build_augments(node, classes)

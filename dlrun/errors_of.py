@@ -21,7 +21,7 @@ def confusion_and_errors(run: Run, split: str) -> tuple[Tensor | None, list[dict
     An error holds `x` (the row as the network gets it), `true`, `predicted`, `probability` of the predicted class, `row` in the split.
     """
     classes, task = run.data.spec.classes, run.task
-    if not classes or not isinstance(task, LossTask):
+    if not classes or not isinstance(task, LossTask) or getattr(task, "kind", "classification") != "classification":
         return None, None
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     worst: list[dict[str, Any]] = []

@@ -75,8 +75,9 @@ def build_metrics(node: Mapping[str, Any] | None, task: Task, spec: DataSpec) ->
     for name in task.default_metrics(spec):
         parts.setdefault(name, {"name": name, **defaults(f"metric/{name}")})
     metrics = {}
+    supplied = {"spec": lambda: spec, "kind": lambda: getattr(task, "kind", None)}
     for slot, part in parts.items():
         found = registry.get("metric", part["name"])
         facts: dict[str, Any] = {fact: getattr(found, fact, value) for fact, value in METRIC_FACTS.items()}
-        metrics[slot] = Metric(slot, bound("metric", part, {"spec": lambda: spec}), **facts)
+        metrics[slot] = Metric(slot, bound("metric", part, supplied), **facts)
     return metrics

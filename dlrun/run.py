@@ -39,6 +39,7 @@ class Run:
     steps: int
     ema: Ema | None = None
     notes: list[str] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
     _updated_by: dict[tuple[str, ...], tuple[list[str], list[nn.Parameter] | None]] = field(default_factory=dict)
 
     @functools.cached_property

@@ -251,7 +251,7 @@ def every_part_names_its_source(sources: list[Source]) -> list[str]:
     ]
 
 
-LOOP_WORDS = {"noise", "step"}  # an augmentation and a schedule have these names too; a loop cannot be written without them
+LOOP_WORDS = {"noise", "step", "precision"}  # an augmentation, a schedule and a metric have these names too; a loop cannot do without
 
 
 def the_loop_knows_no_part(sources: list[Source]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.batch import Batch
+from dlrun.batch import Batch, map_leaves
 from dlrun.build import build_networks
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks.shapes import class_count, main_output
@@ -59,7 +59,7 @@ def initial_loss(subject: Subject) -> Finding:
     numbers["expected"] = expected
     logits = main_output(run, outputs)
     if logits is None or not _nats(subject, run, logits, batch, expected):
-        return Finding("info", f"first loss {loss:.4f}; outputs of zero would give {expected:.4f}", numbers=numbers)
+        return Finding("info", f"first loss {loss:.4f}; {name} would give {expected:.4f}", numbers=numbers)
     numbers |= {"shuffled": _shuffled(subject, run, outputs, batch, loss), "logit_spread": spread(logits, batch)}
     return _judge(subject, run, batch, f"first loss {loss:.4f}, expected {expected:.4f} ({name})", numbers)
 
@@ -127,13 +127,19 @@ def reference(subject: Subject, run: Run, outputs: Any, batch: Batch) -> tuple[f
     if known is not None:
         count = round(math.exp(known))
         return known, f"ln {count}" if abs(math.log(max(count, 1)) - known) < 1e-6 else "expected for this task"
-    if not isinstance(outputs, Tensor):
-        return None, ""
     try:
-        value = float(subject.loss_of(run, torch.zeros_like(outputs), batch))
+        value = float(subject.loss_of(run, map_leaves(torch.zeros_like, outputs), batch))
+    except TypeError:  # outputs of a form of their own: a distribution, an object
+        return None, ""
     except (RuntimeError, ValueError, ArithmeticError):  # a loss that is not defined there (a variance of 0)
         return None, ""
-    return (value, "outputs of zero") if math.isfinite(value) else (None, "")
+    return (value, _named(run, value)) if math.isfinite(value) else (None, "")
+
+
+def _named(run: Run, value: float) -> str:
+    """What the loss of all-zero outputs is called: of a loss over the whole batch the ln of how many there are to choose from."""
+    count = round(math.exp(value)) if run.task.couples_rows and value < 20 else 0
+    return f"outputs of zero, ln {count}" if count > 1 and abs(math.log(count) - value) < 1e-4 else "outputs of zero"
 
 
 def _nats(subject: Subject, run: Run, logits: Tensor, batch: Batch, expected: float) -> bool:

@@ -60,7 +60,8 @@ def _spare(subject: Subject, out: Tensor | None, target: Any) -> str | None:
     """What to say where there are at least twice as many outputs as classes; one or two spare ones (background, unknown) are usual."""
     classes = subject.run.data.spec.classes
     fresh = not (subject.expects.get("pretrained") or subject.run.config.get("start"))
-    if out is None or not classes or subject.run.data.spec.kind != "classification" or not fresh:
+    kind = getattr(subject.run.task, "kind", None) or subject.run.data.spec.kind
+    if out is None or not classes or kind != "classification" or subject.run.data.spec.kind != "classification" or not fresh:
         return None
     outputs = class_count(out, target)
     return f"the network has {outputs} outputs, the data {classes} classes" if outputs >= 2 * classes and outputs > classes + 2 else None

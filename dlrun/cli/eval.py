@@ -26,13 +26,15 @@ def run(arguments: Arguments) -> int:
     from dlrun.start import find_checkpoint
     from dlrun.state import restore_networks
     from dlrun.train import build_run
+    from dlrun.unfit import say_undefined
 
     source = find_checkpoint(path, step)
     run = build_run(config, load_start=False)
     if split not in run.data.rows:
         raise UsageError(f"--split {split}: this data has {', '.join(run.data.rows)}")
     restore_networks(run, source)
-    found = {f"{split}/{name}": value for name, value in evaluate(run, run.modules, split, source.step).items()}
+    plain = evaluate(run, run.modules, split, source.step)
+    found = {f"{split}/{name}": value for name, value in plain.items()}
     if run.ema is not None:
         found |= {f"{split}_ema/{name}": value for name, value in evaluate(run, run.ema.modules, split, source.step).items()}
     document = {"run": str(path), "split": split, "step": source.step, "rows": run.data.rows[split], "metrics": found}
@@ -43,4 +45,5 @@ def run(arguments: Arguments) -> int:
     else:
         with Console() as console:
             console.evaluation(source.step, found)
+            say_undefined(run, split, plain, console.line)
     return 0

@@ -1,9 +1,10 @@
-"""Refusal of shapes that broadcasting would silently accept: [B, 1] against [B] gives [B, B] and a loss that means something else."""
+"""Outputs and targets of one shape. Broadcasting would silently accept others: [B, 1] against [B] gives [B, B] and another loss."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,16 @@ def same_shape(part: str, out: Any, y: Any) -> tuple[Tensor, Tensor]:
             "mend the network's last layer or the dataset's targets"
         )
     return out, y if y.dtype == out.dtype else y.to(out.dtype)
+
+
+def explained(error: Tensor, y: Tensor) -> Tensor:
+    """1 - sum of squared errors / sum of squares of y about its mean, the mean over outputs; error and y float64 [N, ...].
+
+    1 or 0 for an output whose y does not vary; NaN of fewer than two rows.
+    """
+    if len(y) < 2:
+        return torch.tensor(float("nan"))
+    left, total = error.reshape(len(y), -1).square().sum(0), (y - y.mean(0)).reshape(len(y), -1).square().sum(0)
+    constant = torch.where(left == 0, 1.0, 0.0).to(left.dtype)
+    share = torch.where(total > 0, 1 - left / total.clamp(min=torch.finfo(total.dtype).tiny), constant)
+    return torch.where(total.isnan() | left.isnan(), torch.nan, share).mean()

@@ -28,4 +28,5 @@ def kl(out: Any, y: Any) -> Tensor:
     out, y = same_shape("kl", out, y)
     if out.dim() < 2:
         raise ValueError(f"kl: logits [..., C] and probabilities [..., C] have two axes or more; found {list(out.shape)}")
-    return F.kl_div(out.log_softmax(-1), y, reduction="sum") * (out.shape[-1] / out.numel())
+    nats: Tensor = F.kl_div(out.log_softmax(-1), y, reduction="sum") * (out.shape[-1] / out.numel())
+    return nats

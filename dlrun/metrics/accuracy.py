@@ -12,11 +12,12 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="max", soft=True)
-def accuracy(out: Tensor, y: Tensor) -> Mean:
-    """Share in [0, 1]; out [..., C] logits with y [...] classes (-100: not counted), or out [B] logits with y [B] in {0, 1}.
+@facts(best="max", soft=True, reads=("classes", "labels"), undefined="no target is counted")
+def accuracy(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
+    """Share in [0, 1]; out [..., C] logits with y [...] classes (-100: not counted), or out [B, ...] logits with y [B, ...] in {0, 1}.
 
-    Where a target is a mixture (mixup, cutmix; y [B, C] probabilities, or y [B] between 0 and 1), its class is the one of the largest share.
+    Of several labels a row each counts by itself. Where a target is a mixture (mixup, cutmix; y [B, C] probabilities, or y [B] between 0
+    and 1), its class is the one of the largest share.
     """
-    predicted, y = decide(out, y)
+    predicted, y = decide(out, y, kind)
     return Mean((predicted == y).sum(), (y >= 0).sum())

@@ -13,7 +13,7 @@ from dlrun.functional.ring import high_quality as share
 from dlrun.registry import facts
 
 
-@facts(best="max", whole=True)
+@facts(best="max", whole=True, reads=("samples",))
 def high_quality(out: Tensor, y: Tensor) -> Tensor:
     """Share in [0, 1] of samples within three standard deviations of the nearest centre; shapes as in `modes_covered`."""
     return torch.tensor(share(out, *fitted(y[:, :-1], y[:, -1])))

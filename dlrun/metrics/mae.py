@@ -12,7 +12,7 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="min")
+@facts(best="min", reads=("numbers",), undefined="outputs or targets are nan")
 def mae(out: Any, y: Any) -> Mean:
     """Mean over rows and entries of |out - y|; both [B, ...] of one shape, else ValueError."""
     out, y = same_shape("mae", out.double(), y)

@@ -13,7 +13,7 @@ from dlrun.ranges import Count
 from dlrun.registry import facts
 
 
-@facts(best="max", whole=True)
+@facts(best="max", whole=True, reads=("samples",))
 def modes_covered(out: Tensor, y: Tensor, *, least: Count) -> Tensor:
     """Number of modes with at least `least` samples within three standard deviations of their centre.
 

@@ -6,20 +6,28 @@ Source: Goodfellow, Bengio, Courville 2016, "Deep Learning", section 6.2.2.3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
-from dlrun.functional.criteria import reference, units
+from dlrun.functional.criteria import reference, units, unwrap
 from dlrun.task import LossTask
-from dlrun.types import DataSpec, NetworkShape
+from dlrun.types import DataSpec, Metric, NetworkShape
 
 
 class classification(LossTask):
     """x [B, *in_shape], y [B] in 0..C-1 (-100: not counted); the network gives logits [B, C]."""
 
     kind = "classification"
+
+    def bind(self, spec: DataSpec, criterion: Any, metrics: Mapping[str, Metric]) -> None:
+        """Raises UsageError for a loss that says it is for another kind of learning: its outputs would not be logits of classes."""
+        kind = getattr(unwrap(criterion)[0], "kind", None)
+        if isinstance(kind, str) and kind != "classification":
+            raise UsageError(f"task classification: this loss is for kind {kind}; say task=supervised, or loss=cross_entropy")
+        super().bind(spec, criterion, metrics)
 
     def default_loss(self, spec: DataSpec) -> str | None:
         """Cross-entropy."""

@@ -27,6 +27,7 @@ class gan(Task):
     2 ln 2 and ln 2 where the critic knows nothing. Logits are the log odds of "this is data".
     """
 
+    kind = "gan"
     slots = MappingProxyType({"model": ("generator", "critic"), "optimizer": ("generator", "critic"), "loss": None})
 
     def __init__(self, *, latent: Count, critic_steps: Count, r1: NonNegative) -> None:

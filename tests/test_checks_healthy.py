@@ -62,6 +62,20 @@ HEALTHY: dict[str, tuple[str, ...]] = {
     "quantiles_of_counts": ("dataset=counts", "task=supervised", "model=three", "loss=quantiles"),
     "distribution_out": ("dataset=near_targets", "task=supervised", "model=drawn", "loss=log_density"),
     "below_zero": ("dataset=near_targets", "task=supervised", "model=column", "loss=correlation"),
+    "siren": ("model=siren", "model.width=64", "model.depth=2"),
+    "siren_points": ("dataset=near_targets", "task=supervised", "model=siren", "model.width=64", "model.depth=2"),
+    "rnn_rows": ("model=rnn",),
+    "lstm_rows": ("model=lstm", "model.depth=2", "model.dropout=0.3"),
+    "gru_both_ways": ("model=gru", "model.bidirectional=true", "model.pool=mean"),
+    "lstm_text": ("TEXT", "task=language_model", "model=lstm", "model.width=64", "model.dropout=0.2"),
+    "vit": ("model=vit", "model.width=32", "model.depth=2", "model.dropout=0.1"),
+    "torchvision": ("model=torchvision", "model.arch=shufflenet_v2_x0_5"),
+    "autoencode": ("task=autoencoder",),
+    "autoencode_images": ("task=autoencoder", "model.encoder=cnn", "model.encoder.channels=[16,32]", "model.decoder=deconv"),
+    "transformer_post_norm": (
+        "TEXT", "task=language_model", "model=transformer", "model.width=32", "model.heads=2", "model.norm_first=false",
+        "model.positions=rotary", "optimizer.lr=0.003",
+    ),
     "full_batch": ("dataset=moons", "train.batch_size=full", "optimizer=sgd", "optimizer.lr=0.1"),
 }  # fmt: skip
 

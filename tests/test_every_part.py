@@ -48,7 +48,7 @@ AUGMENTS = {
     "noise": REGRESSION,
     "randomize": ("augment.randomize.background=[-1,1]",),
 }
-TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING}
+TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING, "autoencoder": ("task.latent=4",)}
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
     "digits": (),

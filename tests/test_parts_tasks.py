@@ -29,6 +29,8 @@ CASES: list[tuple[str, DataSpec, dict[str, Any]]] = [
     ("gan", RING, {}),
     ("gan", RING, {"critic_steps": 3, "r1": 1.0}),
     ("gan", CLASSES, {}),
+    ("autoencoder", CLASSES, {}),
+    ("autoencoder", RING, {"latent": 2}),
 ]
 IDS = [f"{name}-{spec.kind}-{len(changed)}" for name, spec, changed in CASES]
 
@@ -135,7 +137,7 @@ def test_outputs_loss_and_objective_agree(name: str, spec: DataSpec, changed: di
     with torch.no_grad():
         assert made.evaluate(nets, batch)["loss"].value() == pytest.approx(objective.loss.item(), rel=1e-6)
         measured = made.measure(objective.outputs, batch)
-    assert set(measured) <= set(made.default_metrics(spec)) and measured
+    assert set(measured) <= set(made.default_metrics(spec)) and bool(measured) == bool(made.default_metrics(spec))
 
 
 # language model

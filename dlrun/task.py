@@ -125,9 +125,14 @@ class LossTask(Task):
         loss, terms = _with_terms(self.loss(outputs, batch))
         yield Objective(loss, tuple(nets), self.count(batch), terms, outputs)
 
+    def compared(self, outputs: Any, batch: Batch) -> tuple[Any, Any, int]:
+        """(outputs, targets, rows) as metrics get them."""
+        logits, y = in_own_unit(self.spec, self.logits(outputs), batch.get("y"))
+        return logits, y, len(batch)
+
     def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
         """The configured metrics that say something of one batch."""
-        (logits, y), rows = in_own_unit(self.spec, self.logits(outputs), batch.get("y")), len(batch)
+        logits, y, rows = self.compared(outputs, batch)
         return {name: metric(logits, y, rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
 
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
@@ -137,7 +142,7 @@ class LossTask(Task):
         count = double(self.count(batch))
         means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
         means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
-        (logits, y), rows = in_own_unit(self.spec, self.logits(outputs), batch.get("y")), len(batch)
+        logits, y, rows = self.compared(outputs, batch)
         return {**means, **{name: metric(logits, y, rows) for name, metric in self.metrics.items()}}
 
 

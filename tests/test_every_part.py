@@ -32,6 +32,7 @@ TEXT = (
     "model.heads=2",
     "model.depth=1",
 )
+GRAPHS = ("task=supervised", "dataset=graphs", "dataset.n=64", "dataset.nodes=8", "dataset.test_nodes=12", "model=gnn", "model.width=8")
 GRAMMAR = (TEXT[0], "dataset=grammar", "dataset.context=8", "dataset.n=64", *TEXT[3:])
 
 LOSSES = {"cross_entropy": ("loss.label_smoothing=0.1",), "mse": REGRESSION, "bce": BINARY}
@@ -59,6 +60,7 @@ DATASETS = {
     "ring": RING,
     "text_file": TEXT,
     "grammar": GRAMMAR,
+    "graphs": GRAPHS,
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None}

@@ -190,7 +190,7 @@ def supervised(spec: DataSpec, loss: Any = "default", kind: str | None = None) -
 def test_the_kind_is_inferred_from_data_and_loss(spec: DataSpec, loss: Any, kind: str, out_shape: tuple[int, ...]) -> None:
     made = supervised(spec, loss)
     assert (made.kind, made.kind_inferred, made.networks(spec)["model"].out_shape) == (kind, True, out_shape)
-    metrics = {"classification": "accuracy", "binary": "accuracy", "regression": "mae", "language_model": "accuracy"}
+    metrics = {"classification": "accuracy", "binary": "accuracy", "regression": "mae", "language_model": "accuracy", "graph": "accuracy"}
     assert made.default_metrics(spec)[:1] == ((metrics[kind],) if kind in metrics else ())
 
 

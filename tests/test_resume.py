@@ -17,6 +17,7 @@ SMALL = {
     "resnet": ("model=resnet", "model.depth=8"),
     "vit": ("model=vit", "model.width=16", "model.depth=1", "model.dropout=0.2"),
     **{name: (f"model={name}", "model.width=16", "model.depth=2", "model.dropout=0.2") for name in ("rnn", "lstm", "gru")},
+    "gnn": ("task=supervised", "dataset=graphs", "dataset.n=64", "model=gnn", "model.width=8", "model.aggregate=max"),
     "siren": ("model=siren", "model.width=16", "model.depth=2"),
     "deconv": ("task=autoencoder", "model.decoder=deconv", "model.decoder.channels=[8]", "model.encoder.dropout=0.2", "task.latent=4"),
     "torchvision": ("model=torchvision", "model.arch=shufflenet_v2_x0_5"),

@@ -244,7 +244,7 @@ def prepare(
     sample = sources["train"].take(torch.arange(min(2, len(sources["train"]))))
     spec, targets = complete(splits.spec, sources["train"], sample, notes)
     sources, rule = _with_val(splits, sources, targets, spec.kind, dataset_seed, notes)
-    _check_names(sources, sample)
+    _check_names(sources, sample, spec.sizes_differ)
     if spec.kind == "classification":
         for split, source in sources.items():
             check_labels(source.targets(), spec.classes, f"split {split}")
@@ -263,7 +263,7 @@ def prepare(
     return data
 
 
-def _check_names(sources: Mapping[str, Source], sample: Mapping[str, Leaf]) -> None:
+def _check_names(sources: Mapping[str, Source], sample: Mapping[str, Leaf], sizes_differ: bool) -> None:
     """Every split holds the same names and row shapes as train; a difference would only show at the first evaluation."""
     for split, source in sources.items():
         if split == "train":
@@ -271,7 +271,7 @@ def _check_names(sources: Mapping[str, Source], sample: Mapping[str, Leaf]) -> N
         other = source.take(torch.arange(1))
         if other.keys() != sample.keys():
             raise ValueError(f"split {split} holds {', '.join(other)}, train holds {', '.join(sample)}: expected the same names")
-        if isinstance(source, Items) and source.collate is not None:
+        if sizes_differ or (isinstance(source, Items) and source.collate is not None):
             continue  # a collate function may pad each batch to a length of its own
         for key, leaf in sample.items():
             mine, theirs = ([tuple(t.shape[1:]) for t in leaves(value)] for value in (leaf, other[key]))

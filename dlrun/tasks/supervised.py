@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from dlrun.batch import Batch
@@ -48,8 +49,42 @@ def infer(spec: DataSpec, criterion: Any) -> str:
     return of_loss if of_data in (*LOSSES, "other") else of_data
 
 
+def of_targets(kind: str, spec: DataSpec) -> str:
+    """The kind whose usual loss and metrics go with `kind`: for graphs, that of their targets."""
+    if kind != "graph":
+        return kind
+    return spec.kind if spec.kind in LOSSES else "classification" if spec.classes else "regression"
+
+
+def mask_of(batch: Batch) -> Tensor | None:
+    """Which targets count; None where all do. Raises UsageError for a mask that is no such thing."""
+    mask, y = batch.get("mask"), batch.get("y")
+    if mask is None or y is None:
+        return None
+    if isinstance(mask, Tensor) and isinstance(y, Tensor) and mask.dtype == torch.bool and y.shape[: mask.dim()] == mask.shape:
+        return mask
+    found = f"{list(mask.shape)} {str(mask.dtype).removeprefix('torch.')}" if isinstance(mask, Tensor) else type(mask).__name__
+    raise UsageError(
+        f"task supervised takes mask as which targets count: bool, of the first axes of y {list(getattr(y, 'shape', []))}; found {found}: "
+        "give it another name if it means something else"
+    )
+
+
+def unmasked(out: Any, y: Any, mask: Tensor | None) -> tuple[Any, Any]:
+    """(out, y) where `mask` is true, [M, ...] each; as they are without one. Raises UsageError for outputs that have no such axes."""
+    if mask is None:
+        return out, y
+    if not isinstance(out, Tensor) or out.shape[: mask.dim()] != mask.shape:
+        found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise UsageError(f"task supervised: mask {list(mask.shape)} says which outputs count, the network gives {found}")
+    return out[mask], y[mask]
+
+
 class supervised(LossTask):
     """The network is called as net(x) with x as the dataset gives it (a tensor, tuple or dict); the loss gets its output whole.
+
+    Where a batch holds `mask` (bool, [B] or [B, N ...]: the first axes of y), only targets whose mask is true count: loss and metrics get
+    those of outputs and targets, [M, ...] each, and padding changes no number.
 
     `kind` says what is learned, which decides the default loss and metrics and what checks apply; null: inferred from data and loss.
     After `bind`, `kind` holds the answer and `kind_inferred` whether it was inferred.
@@ -89,15 +124,15 @@ class supervised(LossTask):
             raise UsageError(f"task supervised of kind {self._kind} has no usual loss: say loss=NAME (or task.kind={'|'.join(LOSSES)})")
 
     def default_loss(self, spec: DataSpec) -> str | None:
-        """By kind: cross_entropy, bce or mse; None for the others."""
-        return LOSSES.get(self._given or infer(spec, None))
+        """By kind: cross_entropy, bce or mse, graphs by what their targets are; None for the others."""
+        return LOSSES.get(of_targets(self._given or infer(spec, None), spec))
 
     def default_metrics(self, spec: DataSpec) -> tuple[str, ...]:
         """By kind: accuracy and worst recall, mean absolute error and R2, or accuracy and perplexity.
 
         Before `bind` the chosen loss is unknown and the kind is what the data say.
         """
-        return METRICS.get(self._given or infer(spec, getattr(self, "criterion", None)), ())
+        return METRICS.get(of_targets(self._given or infer(spec, getattr(self, "criterion", None)), spec), ())
 
     def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
         """One network; where the kind differs from what the targets look like (0/1 integers with bce), its output follows the kind."""
@@ -116,14 +151,22 @@ class supervised(LossTask):
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
         """loss(out, y), or (loss, terms) if it gives both; y is None where the dataset has none."""
-        return self.criterion(outputs, batch.get("y"))  # type: ignore[no-any-return]
+        return self.criterion(*unmasked(outputs, batch.get("y"), mask_of(batch)))  # type: ignore[no-any-return]
+
+    def compared(self, outputs: Any, batch: Batch) -> tuple[Any, Any, int]:
+        """What `mask` leaves of outputs and targets, where there is one; each that is left is a row of its own."""
+        logits, y, rows = super().compared(outputs, batch)
+        mask = mask_of(batch)
+        return (logits, y, rows) if mask is None else (*unmasked(logits, y, mask), int(mask.sum()))
 
     def count(self, batch: Batch) -> Tensor | float:
         """What the loss says it is a mean over, else rows; for targets that are sequences of classes, those that are not masked (-100)."""
-        y = batch.get("y")
-        said = units(self.criterion, y)
+        y, mask = batch.get("y"), mask_of(batch)
+        said = units(self.criterion, y if mask is None else batch["y"][mask])
         if said is not None:
             return said
+        if mask is not None:
+            return mask.sum()
         if isinstance(y, Tensor) and y.dim() > 1 and not y.is_floating_point():
             return (y != -100).sum()
         return float(len(batch))

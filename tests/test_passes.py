@@ -100,7 +100,7 @@ def test_both_passes_see_the_same_noise_and_rows_count_once(monkeypatch: pytest.
     assert len(masks) == 2 and torch.equal(masks[0], masks[1])
     row = log.values()
     assert float(row["loss"]) == pytest.approx(start)  # type: ignore[arg-type]
-    assert row["clipped"] == 1.0 and log.clipped_share() == 1.0
+    assert row["clipped"] == 1.0 and log.state_dict()["before"] == [1.0, 1.0]
     assert (log.first_pass, log.last_pass) == (False, True)
     plain, other = built("model=noisy", "optimizer=sgd"), StepLog()
     trained(plain, 1, other)

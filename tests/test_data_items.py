@@ -115,3 +115,11 @@ def test_rows_cut_on_demand() -> None:
     assert first(data)["y"].tolist()[3] == [4, 5, 6, 7] and sorted(int(b["x"][0, 0]) for b in data.evaluation("train", 1)) == list(
         range(12)
     )
+
+
+def test_a_val_cut_from_train_draws_its_own_noise_whoever_reads_it() -> None:
+    rows = Rows(lambda i: (torch.randn(3), i % 2), 40)
+    cut, by_workers = data_of(rows), data_of(rows, workers=1)
+    one, two = (torch.cat([batch["x"] for batch in data.evaluation("val", 2)]) for data in (cut, by_workers))
+    by_workers.close()
+    assert torch.equal(one, two) and not torch.equal(one, next(cut.evaluation("train", len(one)))["x"])

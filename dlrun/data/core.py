@@ -205,7 +205,10 @@ def _with_val(
     line = f"{len(held)} of {len(train)} rows of train, {rule}, dataset seed {seed}"
     notes.append(f"data: no val split, so one is cut: {line}")
     rest = {name: source for name, source in sources.items() if name != "train"}
-    return {"train": train.subset(kept), "val": train.subset(held), **rest}, f"val is {line}"
+    val = train.subset(held)
+    if isinstance(val, Items):
+        val.split = "val"  # part of an item's seeds: under train's name row k of val would draw what row k of train draws
+    return {"train": train.subset(kept), "val": val, **rest}, f"val is {line}"
 
 
 def _order(splits: Splits, rows: int, seed: int, batch_size: int | Literal["full"], notes: list[str], device: torch.device) -> Order:

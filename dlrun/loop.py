@@ -138,6 +138,8 @@ def update(run: Run, step: int, networks: tuple[str, ...], counts: Sequence[Tens
     parameters = [parameter for name in names for _, parameter in run.owned[name]]
     if len(counts) > 1:
         rescale(parameters, counts)
+    if log.histograms is not None:
+        log.histograms.take(step + 1, [pair for name in names for pair in run.owned[name]])
     if run.train["clip_norm"] is not None:
         norm = nn.utils.clip_grad_norm_(parameters, run.train["clip_norm"])
         overflows = run.precision.scaler is not None  # an fp16 overflow is skipped and counted by the scaler

@@ -19,6 +19,7 @@ from dlrun.errors import MissingError
 from dlrun.evaluate import evaluate
 from dlrun.events import Events
 from dlrun.finite import NonFinite, Watch, broken_parameter
+from dlrun.histograms import NAME, Histograms, cut_back
 from dlrun.run import Run
 from dlrun.rundir import RunDir
 from dlrun.signals import Stop
@@ -76,10 +77,12 @@ class Session:
     def __init__(self, run: Run, directory: RunDir, console: Console) -> None:
         self.run, self.directory, self.console, self.stop = run, directory, console, Stop()
         self.watch = Watch(run.device)
-        self.log = StepLog()
+        log = run.config["log"]
+        self.histograms = Histograms(directory.path, log["watch"], log["watch_every"]) if log["watch"] != "none" else None
+        self.log = StepLog(self.histograms)
         self.events = Events(run.config.get("events") or {})
         self.clock = Stopwatch()
-        self.telemetry = Telemetry(directory, self._show)
+        self.telemetry = Telemetry(directory, self._show, self.histograms.flush if self.histograms else None)
         self.best: dict[str, Any] | None = None
         self.reason: str | None = None
         self.begin = 0
@@ -129,6 +132,7 @@ class Session:
         except (KeyError, TypeError, ValueError) as error:
             raise MissingError(f"{saved.path}/state.json: session does not fit ({type(error).__name__}: {error})") from error
         self.begin = self._saved = saved.step
+        cut_back(self.directory.path / NAME, saved.step)
         self.directory.event("resumed", saved.step, self.clock.seconds(), changed=dict(changed))
         self._go()
 

@@ -41,14 +41,14 @@ class Train:
 class Wandb:
     """Weights & Biases: `log.wandb.*`."""
 
-    mode: Literal["offline", "online", "disabled"]
+    mode: Literal["offline", "online", "disabled"] | None
     project: str | None
     entity: str | None
     group: str | None
     name: str | None
     tags: list[str]
     notes: str | None
-    log_model: bool
+    log_model: bool | Literal["best", "all"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Log:
 
     wandb: Wandb
     tensorboard: bool
+    watch: Literal["none", "gradients", "parameters", "all"]
+    watch_every: Count
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.histograms import Histograms
 from dlrun.task import Task
 from dlrun.types import Mean, Objective, Whole, double
 
@@ -18,8 +19,8 @@ Logged = Tensor | float | Mean | Whole
 class StepLog:
     """Losses, terms and metrics of the step at hand, and the share of clipped steps since the last row."""
 
-    def __init__(self) -> None:
-        self.wanted = False
+    def __init__(self, histograms: Histograms | None = None) -> None:
+        self.wanted, self.histograms = False, histograms
         self.first_pass = self.last_pass = True
         self._means: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._metrics: dict[str, Mean | Whole] = {}

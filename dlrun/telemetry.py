@@ -21,10 +21,10 @@ FIRST_PAUSE_SECONDS = 0.2
 
 
 class Telemetry:
-    """Collects rows and flushes them to the run directory and to `show`, which gets the rows just written."""
+    """Collects rows and flushes them to the run directory and to `show`, which gets the rows just written; `first` is called before."""
 
-    def __init__(self, directory: RunDir, show: Callable[[list[dict[str, Any]]], None]) -> None:
-        self.directory, self._show = directory, show
+    def __init__(self, directory: RunDir, show: Callable[[list[dict[str, Any]]], None], first: Callable[[], None] | None = None) -> None:
+        self.directory, self._show, self._first = directory, show, first
         self._rows: list[dict[str, Any]] = []
         self._next = time.perf_counter() + FIRST_PAUSE_SECONDS
         self.newest: dict[str, float] = {}
@@ -43,6 +43,8 @@ class Telemetry:
     def flush(self) -> None:
         """Write all rows but none twice."""
         begun = time.perf_counter()
+        if self._first is not None:
+            self._first()
         if self._rows:
             rows, self._rows = plain(self._rows), []
             self.directory.rows(rows)

@@ -113,7 +113,8 @@ def drive(
     with open(path / "log.txt", "a", encoding="utf-8") as log, session.stop:
         console.attach(log)
         if background is not None:
-            background.attach(path, saved.step if saved else 0)
+            for line in background.attach(path, saved.step if saved else 0):
+                console.line(line, "warning")
         try:
             status = attempt(session, saved, changed)
             code = wrap_up(session, status)

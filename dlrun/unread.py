@@ -14,4 +14,7 @@ def unread(config: Mapping[str, Any]) -> list[str]:
     lines = [f"expects.{key}: no check of this version reads it" for key in config.get("expects") or {} if key not in EXPECTED]
     if config.get("seeds", 1) != 1 and not config.get("experiment"):
         lines.append(f"seeds={config['seeds']} has no effect on dlrun train: it is for studies; say seed=N")
+    log = config.get("log") or {}
+    if log.get("watch") == "none" and log.get("watch_every", 100) != 100:
+        lines.append(f"log.watch_every={log['watch_every']} has no effect with log.watch=none: say log.watch=gradients, parameters or all")
     return lines

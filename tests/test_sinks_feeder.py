@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dlrun.sinks.background import Background, passed_on, start, wanted_mode
-from dlrun.sinks.feeder import Tail, parsed
+from dlrun.sinks.background import Background, passed_on, start
+from dlrun.sinks.tail import Rows, Tail, parsed
 
 ROOT = Path(__file__).parents[1]
 SECRET = "s3cr3t-0f-nobody"
 KEY = "0123456789abcdef0123456789abcdef01234567"
-OPTIONS: dict[str, Any] = {"mode": "offline", "project": None, "entity": None, "group": None, "name": None, "notes": None}
-OPTIONS |= {"tags": ["a"], "log_model": False}
+OPTIONS: dict[str, Any] = {"mode": "offline", "project": "dlrun", "entity": None, "group": None, "name": None, "notes": None}
+OPTIONS |= {"tags": ["a"], "log_model": False, "given": [], "id": None, "dir": None, "silent": False}
 NAME = "digits/[/x] \x1b[31m s0"
 
 
@@ -113,7 +113,7 @@ def test_copies_equal_the_truth_and_hold_no_secret(run: Path, monkeypatch: pytes
     summary = {"status": "finished", "best": {"step": 5, "metric": "val/accuracy", "value": 0.5}, "events": {"memorised": 4}}
     (run / "summary.json").write_text(json.dumps(summary))
     lines = background.finish(30)
-    assert len(lines) == 2 and lines[0].startswith("TensorBoard: ") and "W&B: offline run in " in lines[1] and "wandb sync '" in lines[1]
+    assert len(lines) == 2 and lines[0].startswith("TensorBoard: ") and lines[1].startswith("W&B: offline; upload with: dlrun sync '")
 
     truth = [parsed(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     (folder,) = run.glob("wandb/offline-run-*")
@@ -156,17 +156,21 @@ def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_no
     background = start(None, None, OPTIONS, True)
     background.attach(run, 4)
     write(run, range(5, 15))
-    assert "wandb/offline-run-*" in background.finish(30)[-1]
+    assert any("dlrun sync" in line for line in background.finish(30))
     first, second = sorted(run.glob("wandb/offline-run-*"))
     assert [r["step"] for r in history(first) + history(second)] == list(range(15))
     assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2] == noted(run)["id"]
     assert noted(run)["complete"] and noted(run)["resumed_at"] == [4]
-    from tensorboard.compat.proto.event_pb2 import Event
+    assert [event.step for event in accumulated(run).Scalars("train/loss")] == list(range(15))
 
-    from dlrun.sinks.tensorboard_copy import records
 
-    events = [Event.FromString(data) for path in sorted(run.glob("tensorboard/events.*")) for data in records(path)]
-    assert [event.step for event in events if any(value.tag == "train/loss" for value in event.summary.value)] == list(range(15))
+def accumulated(run: Path) -> Any:
+    """The run's TensorBoard folder as TensorBoard reads it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
+    found.Reload()
+    return found
 
 
 def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -176,11 +180,11 @@ def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> No
 
 
 def test_without_the_package_there_is_one_note(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_wandb(tmp_path, monkeypatch, "raise ModuleNotFoundError(\"No module named 'wandb'\")")
+    fake_wandb(tmp_path, monkeypatch, "raise ModuleNotFoundError('no wandb', name='wandb')")
     background = start(run, None, OPTIONS, False)
     write(run, range(3))
     (line,) = background.finish(20)
-    assert line == "W&B: copy incomplete (ModuleNotFoundError: No module named 'wandb'); metrics.jsonl has it all"
+    assert line == "W&B: the package wandb is not installed: pip install wandb, then dlrun sync RUN uploads the run"
 
 
 @pytest.mark.parametrize("how", ["asleep", "holding the interpreter", "stopped"])
@@ -223,10 +227,10 @@ def test_what_cannot_go_online_is_recorded_offline(run: Path, monkeypatch: pytes
     background = start(run, None, {**OPTIONS, "mode": "online", "log_model": True}, False)
     write(run, range(3))
     (line,) = background.finish(30)
-    assert "offline run in" in line and "mode=online did not work" in line and ("API key" in line) == (lacking == "account")
+    assert "dlrun sync" in line and "online did not work" in line and ("WANDB_API_KEY" in line) == (lacking == "account")
+    assert not list(run.glob("wandb/run-*")), "the attempt left nothing behind"
     (folder,) = run.glob("wandb/offline-run-*")
     assert [r["step"] for r in history(folder)] == [0, 1, 2]
-    assert "there is no checkpoint" in line
 
 
 def test_the_copy_is_completed_when_the_training_dies(run: Path) -> None:
@@ -262,14 +266,25 @@ def test_what_cannot_be_started_is_a_note(run: Path, monkeypatch: pytest.MonkeyP
     assert "could not be started" in line
 
 
-def test_modes_and_environment() -> None:
-    assert wanted_mode(OPTIONS, {}) == "offline"
-    assert wanted_mode(OPTIONS, {"WANDB_MODE": "online"}) == "online" and wanted_mode(OPTIONS, {"WANDB_MODE": "dryrun"}) == "offline"
-    assert wanted_mode(OPTIONS, {"WANDB_MODE": "nonsense"}) == "offline"
-    assert wanted_mode(OPTIONS, {"WANDB_DISABLED": "true", "WANDB_MODE": "online"}) == "disabled"
-    assert wanted_mode({**OPTIONS, "mode": "disabled"}, {"WANDB_MODE": "online"}) == "disabled"
+def test_the_feeder_gets_what_wandb_needs_and_nothing_else() -> None:
     needed = {"PATH": "p", "WANDB_API_KEY": "k", "https_proxy": "h", "LC_ALL": "C"}
-    assert passed_on({**needed, "AWS_SECRET_ACCESS_KEY": "s", "MY_TOKEN": "s", "PYTHONWARNINGS": "error"}) == needed
+    others = {
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "MY_TOKEN": "s",
+        "PYTHONWARNINGS": "error",
+        "WANDB_SERVICE": "2-99-tcp",
+        "WANDB_CORE_DEBUG": "1",
+    }
+    assert passed_on({**needed, **others}) == needed
+
+
+def test_histograms_join_the_row_of_their_step(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 10, "a": 2}\n{"step": 20}\n')
+    (tmp_path / "histograms.jsonl").write_text("".join(f'{{"step": {step}, "h": {{}}}}\n' for step in (5, 10, 15, 25)))
+    rows = Rows(tmp_path, 1)
+    assert list(rows.read()) == [[{"step": 5, "h": {}}, {"step": 10, "h": {}, "a": 2}, {"step": 15, "h": {}}, {"step": 20}]]
+    assert list(rows.read()) == []
+    assert list(rows.read(over=True)) == [[{"step": 25, "h": {}}]]
 
 
 def test_tail_reads_whole_lines_only(tmp_path: Path) -> None:

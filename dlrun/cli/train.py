@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import compose_for
+from dlrun.errors import MissingError
 
 
 def run(arguments: Arguments) -> int:
@@ -23,10 +25,22 @@ def run(arguments: Arguments) -> int:
 def start_copies(config: Any) -> Any:
     """The process that copies metrics to W&B and TensorBoard: started now, told later which run it is for."""
     from dlrun.sinks.background import start
+    from dlrun.sinks.wandb_options import wandb_options
 
-    log = config.resolved["log"]
-    wandb = {**log["wandb"], "group": log["wandb"]["group"] or config.resolved["experiment"]}
-    return start(None, None, wandb, log["tensorboard"])
+    options, notes = wandb_options(config.saved, config.resolved, os.environ)
+    tensorboard = config.resolved["log"]["tensorboard"]
+    if tensorboard:
+        need_tensorboard()
+    return start(None, None, options, tensorboard, notes=notes)
+
+
+def need_tensorboard() -> None:
+    """MissingError where the package is not installed; a folder of that name beside the user is none."""
+    from importlib.util import find_spec
+
+    spec = find_spec("tensorboard")
+    if spec is None or spec.origin is None:
+        raise MissingError("log.tensorboard=true needs the package tensorboard: pip install 'dlrun[tensorboard]', or log.tensorboard=false")
 
 
 def open_console(arguments: Arguments) -> Any:

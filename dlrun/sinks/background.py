@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +29,27 @@ PASSED = frozenset(
     PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX""".split()  # noqa: SIM905
 )
 """Environment variables the feeder gets, beside WANDB_*, LC_* and XDG_*: what W&B needs, and no other secret."""
-MODES = {"dryrun": "offline", "run": "online", "shared": "online"}
-"""W&B's other words for its modes."""
+WITHHELD = frozenset(f"WANDB_{name}" for name in ("MODE", "DISABLED", "RESUME", "RUN_ID", "DIR", "SERVICE", "DEBUG", "CORE_DEBUG"))
+"""Of W&B's variables: those that `wandb_options` has read, the address of another process's W&B service, and what makes W&B log the key."""
 
 
 def start(
-    run_dir: Path | None, config_path: Path | None, wandb: Mapping[str, Any] | None, tensorboard: bool, run_name: str = ""
+    run_dir: Path | None,
+    config_path: Path | None,
+    wandb: Mapping[str, Any] | None,
+    tensorboard: bool,
+    run_name: str = "",
+    notes: Sequence[str] = (),
 ) -> Background:
     """Start the feeder. Where the run's directory is not known yet, `attach` names it later: until then it imports and writes nothing.
 
-    `wandb` is the config's `log.wandb` (None: no W&B). WANDB_MODE and WANDB_DISABLED win over its mode. Costs a millisecond.
+    `wandb` is what `wandb_options` gives (None: no W&B); `notes` are lines to print, which `attach` gives back. Costs a millisecond.
     """
-    options = dict(wandb) if wandb else None
-    notes = []
-    if options is not None and (mode := wanted_mode(options, os.environ)) != options["mode"]:
-        notes.append(f"W&B: mode {mode} from the environment (log.wandb.mode={options['mode']})")
-        options["mode"] = mode
-    if options is not None and options["mode"] == "disabled":
-        options = None
-    background = Background({"wandb": options, "tensorboard": tensorboard, "parent": os.getpid()}, notes)
+    options = dict(wandb) if wandb and wandb["mode"] != "disabled" else None
+    background = Background({"wandb": options, "tensorboard": tensorboard, "parent": os.getpid()}, list(notes))
     if run_dir is not None:
-        background.attach(run_dir, config_path=config_path, run_name=run_name)
+        background.say_at_end(background.attach(run_dir, config_path=config_path, run_name=run_name))
     return background
-
-
-def wanted_mode(options: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    """offline, online or disabled: what the environment says, else the config; a run whose config disables W&B stays without it."""
-    if environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes") or options["mode"] == "disabled":
-        return "disabled"
-    mode = environ.get("WANDB_MODE", "").lower()
-    mode = MODES.get(mode, mode)
-    return mode if mode in ("offline", "online", "disabled") else str(options["mode"])
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
@@ -67,7 +57,7 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if name in PASSED or name.upper() in PASSED or name.startswith(("WANDB_", "LC_", "XDG_"))
+        if name not in WITHHELD and (name in PASSED or name.upper() in PASSED or name.startswith(("WANDB_", "LC_", "XDG_")))
     }
 
 
@@ -93,15 +83,22 @@ class Background:
             self._notes.append(f"{self._what}: no copy, its process could not be started ({error}); metrics.jsonl has it all")
         self._send(job)
 
-    def attach(self, run_dir: Path, step: int = 0, *, config_path: Path | None = None, run_name: str = "") -> None:
+    def attach(self, run_dir: Path, step: int = 0, *, config_path: Path | None = None, run_name: str = "") -> list[str]:
         """Name the run's directory, which may not exist yet: nothing is written before the saved config stands in it.
 
-        `step` is the checkpoint a resumed run goes on from; `run_name` is the run's directory with its parent unless given.
+        `step` is the checkpoint a resumed run goes on from; `run_name` is the run's directory with its parent unless given. Returns what
+        there is to say at the beginning.
         """
         self._attached = True
         config = config_path or run_dir / "config.yaml"
         name = run_name or "/".join(run_dir.absolute().parts[-2:])
         self._send({"run_dir": str(run_dir.absolute()), "config": str(config.absolute()), "name": name, "step": step})
+        notes, self._notes = self._notes, []
+        return notes
+
+    def say_at_end(self, lines: Sequence[str]) -> None:
+        """Lines that `finish` gives back with its own."""
+        self._notes += lines
 
     @property
     def _what(self) -> str:
@@ -153,7 +150,8 @@ class Background:
         doing = next((answer["ending"] for answer in answers if "ending" in answer), None)
         if doing is not None:  # alive: it goes on for a bounded time of its own
             process.returncode = 0  # nobody waits for it any more, and Popen need not warn of that
-            return [f"{self._what}: copy not complete yet ({doing}); process {process.pid} goes on with it and stops by itself"]
+            later = "; if something is missing then: dlrun sync RUN" if self._job["wandb"] else ""
+            return [f"{self._what}: copy not complete yet ({doing}); process {process.pid} goes on with it and stops by itself{later}"]
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         _reap(process, time.monotonic() + 1)

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dlrun.sinks.feeder import parsed
 from dlrun.sinks.paint import COLOURS, GREY, Array, literal, place
+from dlrun.sinks.tail import parsed
 
 ASIDE = {"lr", "grad_norm", "clipped"}
 MOST_PANELS = 6

@@ -11,19 +11,21 @@ import faulthandler
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from dlrun.sinks.tail import Rows, events_of, summary_of
+
 POLL_SECONDS = 1.0
-LINGER_SECONDS = 60.0
-"""How long it may go on after the run's end: uploads take their time, but nothing may stay for ever."""
-CHUNK_BYTES = 1 << 22
+LINGER_SECONDS, MODEL_SECONDS = 60.0, 600.0
+"""How long it may go on after the run's end, without and with checkpoints to upload: nothing may stay for ever."""
 
 Row = dict[str, Any]
 
@@ -43,41 +45,8 @@ class Copy(Protocol):
     def add(self, rows: list[Row]) -> None:
         """Copy rows, steps increasing."""
 
-    def close(self, summary: Row, events: list[Row], figures: list[Path]) -> str:
-        """The run is over: add what is known at its end; returns one line to print."""
-
-
-class Tail:
-    """Reads what is appended to a file of JSON lines, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
-
-    def read(self) -> Iterator[list[Row]]:
-        """The rows since the last call, in portions."""
-        while True:
-            try:
-                with open(self._path, "rb") as file:
-                    file.seek(self._offset)
-                    chunk = file.read(CHUNK_BYTES)
-            except FileNotFoundError:
-                return
-            whole = chunk.rfind(b"\n") + 1
-            if not whole:
-                return
-            self._offset += whole
-            yield [row for line in chunk[:whole].splitlines() if (row := parsed(line)) is not None]
-
-
-def parsed(line: bytes) -> Row | None:
-    """A row with the strings "nan", "inf", "-inf" as the numbers they stand for; None for a line that is no JSON object."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict):
-        return None
-    return {name: float(value) if value in ("nan", "inf", "-inf") else value for name, value in row.items()}
+    def close(self, summary: Row | None, events: list[Row], figures: list[Path]) -> str:
+        """The run is over: add what is known at its end; returns one line to print. None: another process has taken it over."""
 
 
 def feed(copy: Copy, watch: Watch) -> str:
@@ -92,31 +61,32 @@ def feed(copy: Copy, watch: Watch) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the feeder of an interrupted run may still be at work when the resumed run starts
         last = copy.open(job)
         watch.doing[copy.name] = "copying"
-        follow(copy, directory, last, watch.ended)
-        events = [event for rows in Tail(directory / "events.jsonl").read() for event in rows]
-        return copy.close(_summary(directory), events, sorted(directory.glob("figures/*.png")))
+        if not follow(copy, directory, last, watch):
+            return copy.close(None, [], [])
+        return copy.close(summary_of(directory), events_of(directory), sorted(directory.glob("figures/*.png")))
 
 
-def follow(copy: Copy, directory: Path, last: int, ended: threading.Event) -> None:
-    """Add the rows of metrics.jsonl as they come, each step once, until the run has ended."""
-    tail = Tail(directory / "metrics.jsonl")
+def follow(copy: Copy, directory: Path, last: int, watch: Watch) -> bool:
+    """Add the rows of metrics.jsonl as they come, each step once, until the run has ended; False where another process took it over."""
+    source = Rows(directory, last)
     while True:
-        over = ended.is_set()  # asked first: what was written before the end is still read
-        for rows in tail.read():
-            new = [row for row in rows if isinstance(row.get("step"), int) and row["step"] > last]
-            if new:
-                copy.add(new)
-                last = new[-1]["step"]
+        over = watch.ended.is_set()  # asked first: what was written before the end is still read
+        for rows in source.read(over):
+            if taken_over(directory, watch.parent):  # asked afterwards: these rows may stand behind a cut that the resumed run made
+                return False
+            copy.add(rows)
         if over:
-            return
-        ended.wait(POLL_SECONDS)
+            return True
+        watch.ended.wait(POLL_SECONDS)
 
 
-def _summary(directory: Path) -> Row:
+def taken_over(directory: Path, owner: int) -> bool:
+    """Whether the run is in the hands of another process than `owner`: its parent died, and the run was resumed."""
     try:
-        return parsed((directory / "summary.json").read_bytes()) or {}
+        found = re.match(r"process (\d+) on", (directory / ".lock").read_text(encoding="utf-8"))
     except OSError:
-        return {}
+        return False
+    return found is not None and int(found[1]) != owner
 
 
 def guarded(kind: type[Copy], kinds: Mapping[str, Any], watch: Watch) -> None:
@@ -125,11 +95,18 @@ def guarded(kind: type[Copy], kinds: Mapping[str, Any], watch: Watch) -> None:
     try:
         watch.lines.append(feed(kind(kinds), watch))
     except BaseException as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        watch.lines.append(f"{kind.name}: copy incomplete ({type(error).__name__}: {reason}); metrics.jsonl has it all")
+        watch.lines.append(f"{kind.name}: {told(error)}")
         if job := watch.job():
             with contextlib.suppress(OSError), open(Path(job["run_dir"], kind.folder, "error.log"), "a") as file:
                 traceback.print_exc(file=file)
+
+
+def told(error: BaseException) -> str:
+    """One line for what went wrong: a copy's own words where it has some."""
+    reason = str(error).strip().split("\n")[0][:300]
+    if type(error).__name__ == "NotOnlineError":  # by name: the module is W&B's
+        return reason
+    return f"copy incomplete ({type(error).__name__}: {reason}); metrics.jsonl has it all"
 
 
 class Watch:
@@ -139,8 +116,8 @@ class Watch:
     cannot keep the process alive.
     """
 
-    def __init__(self, parent: int, answer: int) -> None:
-        self._parent, self._answer = parent, answer
+    def __init__(self, parent: int, answer: int, models: bool) -> None:
+        self.parent, self._answer, self._models = parent, answer, models
         self._known, self.ended = threading.Event(), threading.Event()
         self._job: Row = {}
         self.doing: dict[str, str] = {}
@@ -164,10 +141,11 @@ class Watch:
         with contextlib.suppress(ValueError):  # no line: the training ended before it had a directory
             self._job = json.loads(_line())
         self._known.set()
-        while self._job and os.getppid() == self._parent:
+        while self._job and os.getppid() == self.parent:
             if select.select([0], [], [], 1.0)[0]:
                 break
-        faulthandler.dump_traceback_later(LINGER_SECONDS, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115 (until the end)
+        linger = MODEL_SECONDS if self._models else LINGER_SECONDS
+        faulthandler.dump_traceback_later(linger, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115 (until the end)
         self.answer({"ending": ", ".join(f"{name} is {what}" for name, what in self.doing.items())})
         self.ended.set()
 
@@ -196,7 +174,7 @@ def main() -> None:
     os.dup2(null, 1)  # whatever is printed here, by us or by a child of wandb, must not get into the answers
     sys.argv = ["dlrun"]
     kinds = json.loads(_line())
-    watch = Watch(kinds["parent"], answer)
+    watch = Watch(kinds["parent"], answer, bool((kinds["wandb"] or {}).get("log_model")))
     *others, last = copies(kinds)
     threads = [threading.Thread(target=guarded, args=(kind, kinds, watch), daemon=True) for kind in others]
     for thread in threads:

@@ -1,149 +1,177 @@
 """The copy for Weights & Biases: an offline run inside the run's directory, or a live one where `log.wandb.mode=online`.
 
-What cannot go online (no key, no network) is recorded offline and can be uploaded with `wandb sync`. A resumed run goes on under the same
-id in a further offline file, after the last step that the earlier files hold. Source: W&B's Python reference, `init` and `Settings`.
+All comes from the run's own files, so that a run that was offline, killed or cut off is completed whenever W&B can be reached: online, W&B
+says which step it holds last, and the rows after it follow (history is only ever appended in the order of steps: no gap, no double). What
+cannot go online is recorded offline. A resumed run goes on under its id.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import secrets
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dlrun.sinks.terminal import clean
+from dlrun.sinks import wandb_run
+from dlrun.sinks.wandb_models import Models
+from dlrun.sinks.wandb_run import ConflictError, NotOnlineError
+from dlrun.sinks.wandb_state import State, extent, row_at
 
 Row = dict[str, Any]
-INIT_SECONDS = 12.0
 FINISH_SECONDS = 45.0
-"""For the last upload; less than the feeder's own limit, so that W&B can still say what is missing."""
-ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+MODEL_SECONDS = 540.0
+"""For the last upload, without and with checkpoints; less than the feeder's own limit, so that W&B can still say what is missing."""
 
 
 class WandbCopy:
-    """Writes rows to one W&B run. `wandb.json` in the run's directory keeps its id, mode, offline folders and last step."""
+    """Writes rows to one W&B run. `wandb.json` in the run's directory keeps its id, folders and how far it reaches."""
 
     name, folder = "W&B", "wandb"
 
     def __init__(self, kinds: Mapping[str, Any]) -> None:
-        import wandb
-
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            if error.name not in (None, "wandb"):
+                raise
+            raise NotOnlineError("the package wandb is not installed: pip install wandb, then dlrun sync RUN uploads the run") from None
         self._wandb: Any = wandb
         self._options = dict(kinds["wandb"])
+        self._options["seconds"] = MODEL_SECONDS if self._options["log_model"] else FINISH_SECONDS
         self._job: Row = {}
         self._directory = Path()
-        self._note = ""
+        self._notes: list[str] = []
         self._run: Any = None
-        self._state: Row = {}
+        self._logged = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows this process has added."""
+        return self._logged
+
+    @property
+    def last(self) -> int:
+        """The last step it holds."""
+        return int(self._state.values.get("step", -1))
+
+    @property
+    def url(self) -> str | None:
+        """Where the run is to be seen."""
+        return str(self._run.url) if self._run.url else None
+
+    def server(self) -> str:
+        """The address of the W&B server."""
+        return wandb_run.server_of(self._wandb)
 
     def open(self, job: Row) -> int:
-        """Start the W&B run; returns the last step that earlier offline files of it hold (-1: none)."""
+        """Start the W&B run; returns the last step that it holds already (-1: none): W&B online, its local files offline."""
         self._job, self._directory = job, Path(job["run_dir"])
-        self._state = _read(self._directory / "wandb.json")
-        last = self._last_step()
-        self._state.setdefault("id", os.environ.get("WANDB_RUN_ID") or "".join(secrets.choice(ALPHABET) for _ in range(8)))
+        self._state = State(self._directory)
+        self._state.identify(self._options)
         if job["step"]:
-            self._state["resumed_at"] = [*self._state.get("resumed_at", []), job["step"]]
-        self._run = self._begin()
+            self._state.values["resumed_at"] = [*self._state.values.get("resumed_at", []), job["step"]]
+        last = self._online() if self._options["mode"] == "online" else None
+        if last is None:
+            self._options["mode"] = "offline"
+            last = self._state.last_step()
+            self._run = self._begin("offline")
         folder = os.path.relpath(Path(self._run.settings.sync_dir), self._directory)
-        self._state["folders"] = [*self._state.get("folders", []), folder]
-        self._save(last, complete=False)
+        wanted = self._options["log_model"] if self._options["mode"] == "online" else False
+        self._models = Models(self._wandb, self._run, self._directory, wanted, self._state.values.get("artifacts") or [])
+        self._state.save(folders=[*self._state.values.get("folders", []), folder], mode=self._options["mode"], step=last, complete=False)
         return last
 
     def add(self, rows: list[Row]) -> None:
-        """Log rows at their steps."""
+        """Log rows at their steps; values that are mappings are histograms."""
         for row in rows:
-            self._run.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
-        self._save(rows[-1]["step"], complete=False)
+            self._run.log({name: self._value(value) for name, value in row.items() if name != "step"}, step=row["step"])
+        self._logged += len(rows)
+        self._state.save(step=rows[-1]["step"], complete=False)
+        self._models.as_saved()
 
-    def close(self, summary: Row, events: list[Row], figures: list[Path]) -> str:
-        """Log figures and the model, set the summary, end the run."""
-        step = self._state["step"]
+    def close(self, summary: Row | None, events: list[Row], figures: list[Path]) -> str:
+        """Log figures and models, set the summary, end the run. Without a summary the run is in other hands: only this part ends."""
+        if summary is None:
+            self._end({})
+            return ""
         images = {f"figures/{path.stem}": self._wandb.Image(str(path)) for path in figures}
-        if images:
-            self._run.log(images, step=max(step, 0))
-        self._run.summary.update(at_end(summary, events))
-        if self._options.get("log_model"):
-            self._log_model(step)
-        online, url = self._options["mode"] == "online", self._run.url
+        if images and self._logged:  # the last row is still open
+            self._run.log(images, step=self._state.values["step"])
+        self._run.summary.update({**at_end(summary, events), **({} if self._logged else images)})
+        if self._options["mode"] != "online":
+            self._end(summary)
+            return self._said(f"W&B: offline; upload with: dlrun sync {short(self._directory)}")
+        try:
+            server = self.server()
+            if reason := wandb_run.unreachable(server):
+                raise NotOnlineError(reason)
+            self._notes.append(self._models.at_end(summary, events))
+            self._end(summary)
+        except Exception as error:
+            reason = str(error) if isinstance(error, NotOnlineError) else wandb_run.why(error)
+            self._state.save(artifacts=self._models.done)
+            raise NotOnlineError(f"not all was uploaded ({reason}); the rest with: dlrun sync {short(self._directory)}") from error
+        place = {"entity": self._run.entity, "project": self._run.project, "url": self._run.url}
+        self._state.save(**place, artifacts=self._models.done, uploaded=extent(self._directory, server, self._options["log_model"]))
+        return self._said(f"W&B: {self._run.url}")
+
+    def _end(self, summary: Row) -> None:
         self._run.finish(exit_code=0 if summary.get("status") in ("finished", "stopped", "interrupted") else 1)
-        self._save(step, complete=True)
-        if online:
-            return f"W&B: {url}"
-        folders = self._state["folders"]
-        files = short(self._directory / folders[-1]) if len(folders) == 1 else f"{short(self._directory)}/wandb/offline-run-*"
-        return f"W&B: offline run{'s' if len(folders) > 1 else ''} in {files}; upload with: wandb sync {files}{self._note}"
+        self._state.save(complete=True)
 
-    def _begin(self) -> Any:
-        """Start online where asked for and possible, else offline."""
-        if self._options["mode"] == "online":
+    def _said(self, line: str) -> str:
+        notes = "".join(self._notes)
+        return "" if self._options.get("silent") and not notes else line + notes
+
+    def _begin(self, mode: str) -> Any:
+        return wandb_run.begin(self._wandb, mode, self._directory, self._state.values, self._options, self._job)
+
+    def _online(self) -> int | None:
+        """Start online; the last step that W&B holds, or None, with a note, where it cannot be used."""
+        try:
             try:
-                return self._init("online")
-            except Exception as error:
-                reason = clean(str(error).strip().split("\n")[0][:200])
-                self._note = f" (log.wandb.mode=online did not work: {reason})"
-                self._options["mode"] = "offline"
-                self._wandb.teardown()  # else its service holds the run's id
-        return self._init("offline")
+                self._run = self._begin("online")
+            except NotOnlineError as error:
+                if not self._state.values.get("id_given") or "already exists" not in str(error):
+                    raise
+                self._notes.append(f" (WANDB_RUN_ID={self._state.values['id']} is the id of another run: not used)")
+                self._state.renew()
+                self._run = self._begin("online")
+            self._state.save(online=True)
+            last = int(self._run.starting_step) - 1
+            self._compare(last)
+            return last
+        except NotOnlineError as error:
+            if self._options.get("strict"):
+                raise
+            self._notes.append(f" (online did not work: {error})")
+            return None
 
-    def _init(self, mode: str) -> Any:
-        options, given = self._options, os.environ
-        settings = self._wandb.Settings(
-            console="off",
-            silent=True,
-            disable_code=True,
-            save_code=False,
-            disable_git=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-            symlink=False,
-            program="dlrun",
-            init_timeout=float(given.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
-            finish_timeout=FINISH_SECONDS,
-        )
-        return self._wandb.init(
-            mode=mode,
-            dir=str(self._directory),
-            id=self._state["id"],
-            project=options.get("project") or given.get("WANDB_PROJECT") or "dlrun",
-            entity=options.get("entity"),
-            group=options.get("group"),
-            name=options.get("name") or given.get("WANDB_NAME") or clean(self._job["name"]),
-            tags=options.get("tags") or None,
-            notes=options.get("notes"),
-            config=saved_config(Path(self._job["config"])),
-            resume="allow" if mode == "online" else None,
-            settings=settings,
-        )
+    def _compare(self, last: int) -> None:
+        """ConflictError where W&B's last row is of an attempt with other numbers: a run that was cut back and trained on differently."""
+        held = dict(self._run.summary)
+        for name, value in row_at(self._directory, last).items() if last >= 0 else ():
+            if name not in ("step", "time") and differ(value, held.get(name)):
+                self._run.finish(exit_code=1)
+                self._wandb.teardown()
+                place = f"dlrun sync --fresh {short(self._directory)}"
+                raise ConflictError(f"W&B holds another {name} for step {last}, of an attempt that was cut back: upload anew with {place}")
 
-    def _last_step(self) -> int:
-        """The last step in earlier files: as noted where they were closed, else read from them (a kill leaves the note behind or ahead)."""
-        if self._state.get("complete", True):
-            return int(self._state.get("step", -1))
-        return max([-1, *(last_in(self._directory / folder) for folder in self._state.get("folders", []))])
+    def _value(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        counts, low, high = value["counts"], value["low"], value["high"]
+        edges = [low + (high - low) * i / len(counts) for i in range(len(counts) + 1)]
+        return self._wandb.Histogram(np_histogram=(counts, edges))
 
-    def _save(self, step: int, complete: bool) -> None:
-        self._state |= {"mode": self._options["mode"], "step": step, "complete": complete}
-        part = self._directory / "wandb.json.part"
-        part.write_text(json.dumps(self._state, indent=1) + "\n")
-        part.replace(self._directory / "wandb.json")
 
-    def _log_model(self, step: int) -> None:
-        """The newest checkpoint as an artifact: safetensors and JSON."""
-        checkpoints = sorted((self._directory / "checkpoints").glob("step-*/MANIFEST.json"))
-        if not checkpoints:
-            self._note += " (log.wandb.log_model: there is no checkpoint)"
-            return
-        artifact = self._wandb.Artifact(f"model-{self._state['id']}", type="model", metadata={"step": step})
-        artifact.add_dir(str(checkpoints[-1].parent))
-        self._run.log_artifact(artifact)
+def differ(mine: Any, other: Any) -> bool:
+    """Whether two values are different finite numbers, beyond what a change of format does to them."""
+    if not (isinstance(mine, (int, float)) and isinstance(other, (int, float))):
+        return False
+    return math.isfinite(mine) and math.isfinite(other) and not math.isclose(mine, other, rel_tol=1e-6)
 
 
 def at_end(summary: Row, events: list[Row]) -> Row:
@@ -156,29 +184,7 @@ def at_end(summary: Row, events: list[Row]) -> Row:
     return values | {f"events/{name}": step for name, step in (summary.get("events") or {}).items()}
 
 
-def saved_config(path: Path) -> Row:
-    """The saved config as plain JSON values: secrets in it are unresolved, and stay so."""
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return dict(json.loads(json.dumps(config, default=str)))
-
-
 def short(path: Path) -> str:
     """`path` from the current folder where it lies below it, as a shell takes it."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
-
-
-def last_in(folder: Path) -> int:
-    """The last step that an offline run's file holds, -1 where there is none; reads it with W&B's own tool."""
-    command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", str(folder), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{") and '"history"' in line]
-    steps = [int(record["history"]["step"]["num"]) for record in records if record.get("type") == "history"]
-    return max(steps, default=-1)
-
-
-def _read(path: Path) -> Row:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}

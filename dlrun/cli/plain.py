@@ -22,7 +22,7 @@ def read_text(path: str, limit: int = MAX_BYTES) -> str:
 def first_comment(text: str) -> str:
     """The first comment line of a YAML file, without `#`; package headers are passed over."""
     for line in text.splitlines():
-        if line.startswith("#") and "@package" not in line:
+        if line.startswith("#") and "@package" not in line and "yaml-language-server" not in line:
             return line.lstrip("# ").strip()
         if line.strip() and not line.startswith("#"):
             break

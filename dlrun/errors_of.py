@@ -35,7 +35,8 @@ def confusion_and_errors(run: Run, split: str) -> tuple[Tensor | None, list[dict
             if not isinstance(target, Tensor) or target.dim() != 1 or logits.shape != (len(target), classes):
                 return None, None
             target = target.long()
-            counts += torch.bincount((target * classes + logits.argmax(-1)).cpu(), minlength=classes * classes).reshape(classes, classes)
+            cells = (target * classes + logits.argmax(-1))[target >= 0]  # -100 is no class
+            counts += torch.bincount(cells.cpu(), minlength=classes * classes).reshape(classes, classes)
             worst += _wrong(batch, target, logits, seen)
             worst = sorted(worst, key=lambda error: error["true_probability"])[:WORST]
             seen += len(batch)
@@ -45,8 +46,8 @@ def confusion_and_errors(run: Run, split: str) -> tuple[Tensor | None, list[dict
 def _wrong(batch: Any, target: Tensor, logits: Tensor, seen: int) -> list[dict[str, Any]]:
     probability = logits.softmax(-1)
     predicted = probability.argmax(-1)
-    mine = probability.gather(1, target[:, None])[:, 0]
-    rows = (predicted != target).nonzero()[:, 0]
+    mine = probability.gather(1, target.clamp(min=0)[:, None])[:, 0]
+    rows = ((predicted != target) & (target >= 0)).nonzero()[:, 0]
     rows = rows[mine[rows].argsort()][:WORST]
     inputs = batch["x"] if isinstance(batch["x"], Tensor) else None
     return [

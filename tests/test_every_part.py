@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 import runs
 import torch
+from PIL import Image
 
 from dlrun import Splits, registry
 from dlrun.checks import run_checks
@@ -35,8 +36,18 @@ TEXT = (
 GRAPHS = ("task=supervised", "dataset=graphs", "dataset.n=64", "dataset.nodes=8", "dataset.test_nodes=12", "model=gnn", "model.width=8")
 GRAMMAR = (TEXT[0], "dataset=grammar", "dataset.context=8", "dataset.n=64", *TEXT[3:])
 
-LOSSES = {"cross_entropy": ("loss.label_smoothing=0.1",), "mse": REGRESSION, "bce": BINARY}
-METRICS: dict[str, tuple[str, ...]] = {"accuracy": (), "f1": (), "worst_recall": ()}
+VIEWS = ("task=contrastive", "augment.random_crop=random_crop", "augment.random_crop.pad=1")
+LOSSES: dict[str, tuple[str, ...]] = {"cross_entropy": ("loss.label_smoothing=0.1",), "focal": (), "hinge": ()}
+LOSSES |= {
+    "mse": REGRESSION,
+    "bce": BINARY,
+    "l1": REGRESSION,
+    "huber": REGRESSION,
+    "kl": ("dataset=shares", "task=supervised", "model=linear"),
+}
+LOSSES |= {"info_nce": VIEWS, "align_uniform": VIEWS, "triplet": ("task=supervised",)}
+METRICS: dict[str, tuple[str, ...]] = {"accuracy": (), "f1": (), "worst_recall": (), "precision": (), "recall": (), "auc": (), "brier": ()}
+METRICS |= {"nll": (), "calibration_error": (), "top_k": (), "mse": REGRESSION, "rmse": REGRESSION, "explained_variance": REGRESSION}
 METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "bits_per_byte": TEXT, "modes_covered": RING, "high_quality": RING}
 AUGMENTS = {
     "flip": ("augment.flip.p=0.3",),
@@ -49,13 +60,21 @@ AUGMENTS = {
     "noise": REGRESSION,
     "randomize": ("augment.randomize.background=[-1,1]",),
 }
-TASKS = {"classification": (), "supervised": (), "language_model": TEXT, "gan": RING, "autoencoder": ("task.latent=4",)}
+TASKS = {
+    "classification": (),
+    "supervised": (),
+    "language_model": TEXT,
+    "gan": RING,
+    "autoencoder": ("task.latent=4",),
+    "contrastive": VIEWS,
+}
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
     "digits": (),
     "moons": (),
     "spirals": (),
     "tabular": (),
+    "image_folder": ("model=cnn", "model.channels=[4]", "dataset.size=8"),
     "mnist1d": ("model=cnn", "model.channels=[4]"),
     "ring": RING,
     "text_file": TEXT,
@@ -72,8 +91,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     x = torch.linspace(-1, 1, 90)[:, None].repeat(1, 3)
     monkeypatch.setitem(registry.PLUGINS["dataset"], "line", lambda: Splits((x, 2 * x[:, 0] + 1), (x, 2 * x[:, 0] + 1)))
     monkeypatch.setitem(registry.PLUGINS["dataset"], "side", lambda: Splits((x, (x[:, 0] > 0).float()), (x, (x[:, 0] > 0).float())))
+    shares = (x, torch.stack((x[:, 0], -x[:, 0]), 1).softmax(1))
+    monkeypatch.setitem(registry.PLUGINS["dataset"], "shares", lambda: Splits(shares, shares))
     path = tmp_path / "text.txt"
     path.write_text("the cat sat on the mat. " * 30)
+    for number in range(60):  # dark ones and bright ones
+        of_class = tmp_path / "pictures" / ("dark", "bright")[number % 2]
+        of_class.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 8), (100 * (number % 2) + number, 50, number)).save(of_class / f"{number}.png")
     return path
 
 
@@ -82,6 +107,8 @@ def trains_and_resumes(folder: Path, *words: str) -> None:
     words = (*[word for word in TWO if word.split("=")[0] not in named], *words)
     if "dataset=text_file" in words:
         words += (f"dataset.path={folder / 'text.txt'}",)
+    if "dataset=image_folder" in words:
+        words += (f"dataset.folder={folder / 'pictures'}",)
     findings = run_checks(build_run(compose([*runs.QUIET, *words])), "fast")
     assert [finding for finding in findings if finding.level in ("warning", "error")] == []
     run, whole, code = runs.start(folder, *words)
@@ -133,7 +160,9 @@ def bring(name: str | None, absent: Callable[[str], NoReturn]) -> None:
 
 
 @pytest.mark.parametrize("name", registry.builtin_names("dataset"))
-def test_datasets(name: str, tmp_path: Path, absent: Callable[[str], NoReturn]) -> None:
+def test_datasets(name: str, tmp_path: Path, absent: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "image_folder":
+        monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "cache"))
     bring(name, absent)
     trains_and_resumes(
         tmp_path, *DATASETS[name], *(() if any(word.startswith("dataset=") for word in DATASETS[name]) else (f"dataset={name}",))

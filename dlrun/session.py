@@ -27,6 +27,7 @@ from dlrun.sinks.console import Console
 from dlrun.state import capture, restore
 from dlrun.steplog import StepLog
 from dlrun.telemetry import Telemetry
+from dlrun.unfit import say_undefined
 
 
 class Stopwatch:
@@ -131,8 +132,8 @@ class Session:
             self._take_up(saved.state["session"])
         except (KeyError, TypeError, ValueError) as error:
             raise MissingError(f"{saved.path}/state.json: session does not fit ({type(error).__name__}: {error})") from error
-        self.begin = self._saved = saved.step
         cut_back(self.directory.path / NAME, saved.step)
+        self.begin = self._saved = saved.step
         self.directory.event("resumed", saved.step, self.clock.seconds(), changed=dict(changed))
         self._go()
 
@@ -187,6 +188,7 @@ class Session:
             found[f"{split}_ema"] = evaluate(run, run.ema.modules, split, step)
         for name, values in found.items():
             self.telemetry.record(step, self.clock.seconds(), name, values)
+            say_undefined(run, name, values, self.console.line)
         return {f"{name}/{key}": value for name, values in found.items() for key, value in values.items()}
 
     def _note_best(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -259,12 +261,12 @@ class Session:
         classes = self.run.data.spec.classes
         if not classes or "accuracy" not in self.run.task.metrics or train is None or train.dim() != 1 or train.is_floating_point():
             return {}
-        common = torch.bincount(train.long(), minlength=classes).argmax()
+        common = torch.bincount(train[train >= 0].long(), minlength=classes).argmax()  # -100 is no class
         found = {}
         for split in ("val", "test"):
             targets = self.run.data.targets(split) if split in self.run.data.rows else None
-            if targets is not None and len(targets):
-                found[f"{split}/majority_accuracy"] = float((targets == common).double().mean())
+            if targets is not None and bool((targets >= 0).any()):
+                found[f"{split}/majority_accuracy"] = float((targets[targets >= 0] == common).double().mean())
         return found
 
     def _show(self, rows: list[dict[str, Any]]) -> None:

@@ -63,6 +63,7 @@ HEALTHY: dict[str, tuple[str, ...]] = {
     "distribution_out": ("dataset=near_targets", "task=supervised", "model=drawn", "loss=log_density"),
     "below_zero": ("dataset=near_targets", "task=supervised", "model=column", "loss=correlation"),
     "siren": ("model=siren", "model.width=64", "model.depth=2"),
+    "siren_slow": ("model=siren", "model.omega_0=1", "model.omega=1"),
     "siren_points": ("dataset=near_targets", "task=supervised", "model=siren", "model.width=64", "model.depth=2"),
     "rnn_rows": ("model=rnn",),
     "lstm_rows": ("model=lstm", "model.depth=2", "model.dropout=0.3"),

@@ -98,7 +98,7 @@ def looks(spec: DataSpec, **changed: Any) -> dict[str, Any]:
 
 
 def test_what_is_shown_fits_the_data() -> None:
-    assert looks(CLASSES)["reconstructions"].kind == "images" and looks(CLASSES)["reconstructions"].data.shape == (24, 1, 17, 8)
+    assert looks(CLASSES)["reconstructions"].kind == "images" and looks(CLASSES)["reconstructions"].data.shape == (16, 1, 17, 8)
     assert looks(RING)["reconstructions"].kind == "scatter"
     assert "latents" not in looks(CLASSES) and looks(CLASSES, latent=2)["latents"].data.shape == (24, 2)
 

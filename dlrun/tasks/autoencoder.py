@@ -22,7 +22,8 @@ from dlrun.types import DataSpec, Look, Networks, NetworkShape
 
 TOLERANCE = 1e-4
 """How far a share may lie outside [0, 1] by rounding; it is cut off."""
-PAIRS = 32
+PAIRS = 16
+"""How many rows are shown, spread over those at hand: a split is often sorted by class."""
 
 
 class autoencoder(LossTask):
@@ -90,7 +91,8 @@ class autoencoder(LossTask):
         x, made = batch["y"], self.logits(self.outputs(nets, batch))
         looks: dict[str, Look] = {}
         if x.dim() == 4:
-            looks["reconstructions"] = Look("images", stacked(x[:PAIRS], made[:PAIRS]), "original above reconstruction")
+            shown = torch.linspace(0, len(x) - 1, min(len(x), PAIRS)).long()
+            looks["reconstructions"] = Look("images", stacked(x[shown], made[shown]), "original above reconstruction")
         elif x.dim() == 2 and x.shape[1] == 2:
             looks["reconstructions"] = Look("scatter", {"original": x, "reconstruction": made}, "reconstructions over originals")
         if self.latent == 2:

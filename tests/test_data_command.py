@@ -70,12 +70,3 @@ def test_out_draws_the_batch(words: tuple[str, ...], code: int, fragment: str, t
     assert main(["data", *words, "--out", str(tmp_path / "pictures")]) == code
     assert fragment in capsys.readouterr().out
     assert (tmp_path / "pictures" / "batch.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_out_says_what_it_cannot_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 40)
-    assert (
-        main(["data", "dataset=text_file", f"dataset.path={tmp_path / 'text.txt'}", "task=language_model", "--out", str(tmp_path / "p")])
-        == 2
-    )
-    assert "--out draws images" in capsys.readouterr().err and not (tmp_path / "p").exists()

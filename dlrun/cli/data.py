@@ -74,12 +74,19 @@ def _class_counts(data: Data) -> dict[str, list[int]]:
 
 
 def _look(config: Mapping[str, Any], quiet: bool, out: str | None) -> dict[str, Any]:
-    """What there is to know of the data; printed unless `quiet`, with a picture of the batch in the folder `out`."""
-    from dlrun.build import build_data, choose_device
+    """What there is to know of the data; printed unless `quiet`, with pictures in the folder `out`."""
+    from dlrun.augmenting import add_augments
+    from dlrun.build import build_data, build_task, choose_device
     from dlrun.inspect import describe
+    from dlrun.look import everything
+    from dlrun.parts import slots
 
     data = build_data(config, int(config["seed"]), choose_device(config["device"]))
+    augments = {slot: str(part["name"]) for slot, part in slots(config.get("augment"), "augment").items()}
+    if augments:  # what a label becomes depends on the task
+        add_augments(data, config["augment"], build_task(config, data))
     batch = data.batches(0)[0]
+    facts = everything.measure(data)
     document = {
         "dataset": config["dataset"]["name"],
         "spec": asdict(data.spec),
@@ -87,40 +94,27 @@ def _look(config: Mapping[str, Any], quiet: bool, out: str | None) -> dict[str, 
         "batch_size": data.batch_size,
         "batch": describe(dict(batch)),
         "classes": _class_counts(data),
+        **facts,
         "fingerprint": data.fingerprint,
         "notes": data.notes,
     }
     if not quiet:
         _print(document, data, batch)
     if out is not None:
-        document["picture"] = str(_draw(batch, data.spec.names, Path(out).expanduser(), config["dataset"]["name"]))
-        if not quiet:
-            print(f"picture: {document['picture']}")
+        document["pictures"] = {}
+        for name, path in everything.draw(data, batch, facts, augments, Path(out).expanduser(), config["dataset"]["name"]):
+            document["pictures"][name] = str(path)
+            if not quiet:
+                print(f"picture: {path}")
+        document["picture"] = document["pictures"].get("batch")
+        if document["picture"] is None and not quiet:
+            print("no picture of the batch: its x is no single tensor")
     return document
-
-
-def _draw(batch: Any, names: tuple[str, ...], folder: Path, name: str) -> Path:
-    """The rows of a batch as `folder`/batch.png: images with their targets, or points in the plane. UsageError for anything else."""
-    from dlrun.errors import UsageError
-    from dlrun.sinks.figures import draw_look
-    from dlrun.types import Look
-
-    x, y = batch.get("x"), batch.get("y")
-    shape = tuple(getattr(x, "shape", ()))
-    if len(shape) == 4 and shape[1] in (1, 3):
-        classes = y is not None and y.dim() == 1 and not y.is_floating_point()
-        captions = [names[i] if i < len(names) else str(i) for i in y.tolist()] if classes else []
-        look = Look("images", {"images": x, "captions": captions}, f"{name}: a training batch as it enters the network")
-    elif len(shape) == 2 and shape[1] == 2:
-        look = Look("scatter", {"data": x}, f"{name}: a training batch as it enters the network")
-    else:
-        raise UsageError(f"--out draws images [B, 1 or 3, H, W] and points [B, 2]; rows of {name} have shape {shape[1:]}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return draw_look(folder / "batch.png", look, name)
 
 
 def _print(document: Mapping[str, Any], data: Data, batch: Any) -> None:
     from dlrun.inspect import describe_lines
+    from dlrun.look import everything
     from dlrun.sinks.console import Console
 
     with Console() as console:
@@ -131,6 +125,7 @@ def _print(document: Mapping[str, Any], data: Data, batch: Any) -> None:
         for line in describe_lines(dict(batch)):
             console.line(line)
         console.table("rows", *_rows_table(document["rows"], document["classes"], data.spec.names))
+        everything.show(console, data, document)
         console.line(f"split: {data.spec.split_rule or 'as the dataset gives them'}")
         console.line(f"fingerprint: {data.fingerprint}")
 

@@ -6,27 +6,23 @@ state, no display. Colours are those of Okabe and Ito 2008, "Color Universal Des
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from dlrun.rundir import safe_name
 from dlrun.sinks.confusion import draw_confusion
 from dlrun.sinks.curves import draw_curves
-from dlrun.sinks.paint import COLOURS, DOTS_PER_INCH, GREY, STYLE, Array, as_array, literal, mosaic, place
+from dlrun.sinks.paint import COLOURS, GREY, Array, as_array, grid, literal, place, save, table
 from dlrun.sinks.terminal import clip, number
 from dlrun.types import Look
 
 MOST_ERRORS = 16
 MOST_IMAGES = 64
-LEAST_WIDTH = 4.2
-"""Inches: room for a title."""
 MOST_TEXT_LINES, TEXT_COLUMNS = 40, 100
 
 Draw = Callable[[Figure], None]
@@ -54,7 +50,7 @@ def draw(
     plans |= {safe_name(name): partial(KINDS[look.kind], look=look) for name, look in looks.items() if look.kind in KINDS}
     folder = Path(run_dir) / "figures"
     folder.mkdir(exist_ok=True)
-    paths = [path for name, plan in plans.items() if (path := _save(folder / f"{name}.png", plan, title))]
+    paths = [path for name, plan in plans.items() if (path := save(folder / f"{name}.png", plan, title))]
     unknown = [f"{name} ({look.kind})" for name, look in looks.items() if look.kind not in KINDS]
     if unknown:
         raise ValueError(f"cannot draw {', '.join(unknown)}: a Look is one of {', '.join(KINDS)}")
@@ -65,21 +61,7 @@ def draw_look(path: Path, look: Look, title: str) -> Path:
     """Draw one look as the PNG `path`; ValueError for a look of a kind that nobody can draw."""
     if look.kind not in KINDS:
         raise ValueError(f"cannot draw {look.kind}: a Look is one of {', '.join(KINDS)}")
-    _save(path, partial(KINDS[look.kind], look=look), title)
-    return path
-
-
-def _save(path: Path, plan: Draw, title: str) -> Path | None:
-    """Draw one figure; None where there was nothing to draw."""
-    with rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a name in a script the font lacks is drawn as boxes
-        figure = Figure()
-        plan(figure)
-        if not figure.axes:
-            return None
-        wide, high = figure.get_size_inches()
-        figure.text(0.08 / wide, 1 - 0.08 / high, literal(title), ha="left", va="top", fontsize=10, fontweight="bold")
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+    save(path, partial(KINDS[look.kind], look=look), title)
     return path
 
 
@@ -94,13 +76,13 @@ def draw_errors(figure: Figure, errors: Sequence[Mapping[str, Any]], names: Sequ
         texts = [
             f"true {clip(label(e['true']), 12)}\npred. {clip(label(e['predicted']), 12)}  {float(e['probability']):.2f}" for e in errors
         ]
-        axes = _grid(figure, [image for image in images if image is not None], texts)
+        axes = grid(figure, [image for image in images if image is not None], texts)
         axes.set_title("worst errors: true class, predicted class and its probability")
         return
     labels = [(label(e["true"]), label(e["predicted"])) for e in errors]
     numbers = [(number(float(e["probability"]), 3), _values(e.get("x"))) for e in errors]
     rows = [[str(e.get("row", "")), *words, *values] for e, words, values in zip(errors, labels, numbers)]
-    _table(figure, ["row", "true", "predicted", "probability", "input"], rows, "worst errors")
+    table(figure, ["row", "true", "predicted", "probability", "input"], rows, "worst errors")
 
 
 def _image(x: Any) -> Array | None:
@@ -123,38 +105,6 @@ def _values(x: Any) -> str:
     return ", ".join(number(float(value), 3) for value in flat[:6]) + (" …" if flat.size > 6 else "")
 
 
-def _grid(figure: Figure, images: Sequence[Array], texts: Sequence[str]) -> Any:
-    """One axes with all images in a grid, each with its text above it."""
-    across = max(int(np.ceil(np.sqrt(len(images)))), min(len(images), 4))
-    lines = max((text.count("\n") + 1 for text in texts), default=0)
-    cell = 1.25 if texts else 0.95
-    picture, places = mosaic(images, across, 0.13 * lines / cell + 0.05)
-    width = max(across * cell + 0.15, LEAST_WIDTH)
-    figure.set_size_inches(width, across * cell * picture.shape[0] / picture.shape[1] + 0.6)
-    axes = place(figure, 0.08, 0.07, width - across * cell - 0.08, 0.53)
-    axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
-    axes.axis("off")
-    for text, (left, top) in zip(texts, places):
-        axes.text(left, top, literal(text), ha="left", va="bottom", fontsize=7, linespacing=1.05)
-    return axes
-
-
-def _table(figure: Figure, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    cells = [[literal(clip(cell, 40)) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(columns), *cells]) + 2 for i in range(len(columns))]
-    figure.set_size_inches(max(0.085 * sum(widths) + 0.16, LEAST_WIDTH), 0.2 * (len(rows) + 1) + 0.6)
-    axes = place(figure, 0.08, 0.1, 0.08, 0.5)
-    axes.axis("off")
-    axes.set_title(title)
-    shares = [width / sum(widths) for width in widths]
-    table = axes.table(cells, colLabels=list(columns), colWidths=shares, cellLoc="left", colLoc="left", bbox=[0, 0, 1, 1])
-    table.auto_set_font_size(False)
-    table.set_fontsize(8)
-    for (row, _), cell in table.get_celld().items():
-        cell.visible_edges = "B"
-        cell.set_edgecolor("0.3" if row == 0 else "0.85")
-
-
 def draw_images(figure: Figure, look: Look) -> None:
     """`data`: images [N, C, H, W] or [N, H, W], or {"images": them, "captions": texts}."""
     data = look.data if isinstance(look.data, Mapping) else {"images": look.data}
@@ -163,7 +113,7 @@ def draw_images(figure: Figure, look: Look) -> None:
     if not images or any(image is None for image in images):
         shape = as_array(data["images"]).shape
         raise ValueError(f"look {look.title!r}: images are [N, C, H, W] with C = 1 or 3, or [N, H, W]; found {shape}")
-    axes = _grid(figure, [image for image in images if image is not None], captions)
+    axes = grid(figure, [image for image in images if image is not None], captions)
     axes.set_title(literal(look.title))
 
 

@@ -1,17 +1,23 @@
-"""What all figures share: style, colours, and arrays made ready to be drawn."""
+"""What all figures share: style, colours, arrays made ready to be drawn, a grid of images, a table, and the way to disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-from dlrun.sinks.terminal import clean
+from dlrun.sinks.terminal import clean, clip
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8a8a8a"
 DOTS_PER_INCH = 160
+LEAST_WIDTH = 4.2
+"""Inches: room for a title."""
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -67,3 +73,50 @@ def mosaic(images: Sequence[Array], across: int, gap: float) -> tuple[Array, lis
         picture[top : top + high, left : left + wide] = image.repeat(scale, 0).repeat(scale, 1)
         places.append((left - 0.5, top - 0.5))
     return (picture[..., 0] if channels == 1 else picture), places
+
+
+def grid(figure: Figure, images: Sequence[Array], texts: Sequence[str], across: int | None = None) -> Any:
+    """One axes with all images [H, W, 1 or 3] in 0..1 in a grid, each with its text above it; `across` a line, else in a square."""
+    across = across or max(int(np.ceil(np.sqrt(len(images)))), min(len(images), 4))
+    lines = max((text.count("\n") + 1 for text in texts), default=0)
+    cell = 1.25 if texts else 0.95
+    picture, places = mosaic(images, across, 0.13 * lines / cell + 0.05)
+    width = max(across * cell + 0.15, LEAST_WIDTH)
+    figure.set_size_inches(width, across * cell * picture.shape[0] / picture.shape[1] + 0.6)
+    axes = place(figure, 0.08, 0.07, width - across * cell - 0.08, 0.53)
+    axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
+    axes.axis("off")
+    for text, (left, top) in zip(texts, places):
+        axes.text(left, top, literal(text), ha="left", va="bottom", fontsize=7, linespacing=1.05)
+    return axes
+
+
+def table(figure: Figure, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """The whole figure as a table under a title."""
+    cells = [[literal(clip(cell, 40)) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) + 2 for i in range(len(columns))]
+    figure.set_size_inches(max(0.085 * sum(widths) + 0.16, LEAST_WIDTH), 0.2 * (len(rows) + 1) + 0.6)
+    axes = place(figure, 0.08, 0.1, 0.08, 0.5)
+    axes.axis("off")
+    axes.set_title(title)
+    shares = [width / sum(widths) for width in widths]
+    drawn = axes.table(cells, colLabels=list(columns), colWidths=shares, cellLoc="left", colLoc="left", bbox=[0, 0, 1, 1])
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(8)
+    for (row, _), cell in drawn.get_celld().items():
+        cell.visible_edges = "B"
+        cell.set_edgecolor("0.3" if row == 0 else "0.85")
+
+
+def save(path: Path, plan: Callable[[Figure], None], title: str) -> Path | None:
+    """Let `plan` draw one figure and write it as the PNG `path`, with `title` at the top; None where there was nothing to draw."""
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a name in a script the font lacks is drawn as boxes
+        figure = Figure()
+        plan(figure)
+        if not figure.axes:
+            return None
+        wide, high = figure.get_size_inches()
+        figure.text(0.08 / wide, 1 - 0.08 / high, literal(title), ha="left", va="top", fontsize=10, fontweight="bold")
+        figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dlrun.datasets import _decode
 from dlrun.datasets._decode import read_idx
@@ -79,3 +80,11 @@ def archive(members: list[tuple[str, bytes | str]], path: Path) -> Path:
                 info.size = len(content)
                 file.addfile(info, io.BytesIO(content))
     return path
+
+
+def picture(path: Path, shape: tuple[int, ...] = (9, 8, 3), **options: Any) -> Any:
+    """Write noise as a picture; its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = DRAW.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels

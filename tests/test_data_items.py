@@ -10,8 +10,9 @@ import torch
 from data_rows import Rows, data_of, first, has_note, refused
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
+from dlrun.data.sources import Tensors
 from dlrun.types import DataSpec
 
 
@@ -70,6 +71,24 @@ def test_tensors_in_memory_come_in_many_shapes(wrap: Any) -> None:
     data = data_of(wrap(torch.rand(20, 3), torch.arange(20) % 4), wrap(torch.rand(5, 3), torch.arange(5) % 4), workers=2)
     assert data.raw("train").in_memory and has_note(data, "train.workers=2 has no effect")
     assert data.spec.classes == 4 and data.targets("val").tolist() == [0, 1, 2, 3, 0]  # type: ignore[union-attr]
+
+
+def test_a_subset_of_tensors_in_memory_is_opened_without_a_copy() -> None:
+    """What random_split gives: item by item it would be read 50 times slower."""
+    x, y = torch.rand(20, 3), torch.arange(20) % 4
+    whole = TensorDataset(x, y)
+    rows, kept = [7, 4, -1, 12, 0], Subset(whole, [1, 2, 3, 5, 6, 8, 9, 10])
+    data = data_of(kept, Subset(whole, rows))
+    train = data.raw("train")
+    assert isinstance(train, Tensors) and train.leaves["x"].data_ptr() == x.data_ptr()  # type: ignore[union-attr]
+    assert torch.equal(next(data.evaluation("val"))["x"], x[rows]) and data.targets("val").tolist() == y[rows].tolist()  # type: ignore[union-attr]
+    moved = train.to("meta")
+    assert len(moved) == 8 and next(iter(moved.leaves.values())).shape == (8, 3)  # type: ignore[union-attr]
+    refused(Subset(whole, [1, 20]), "rows 1 to 20 of a TensorDataset of 20 rows")
+    padded = data_of(
+        kept, kept, collate=lambda items: {"x": torch.stack([item[0] for item in items]) + 1, "y": torch.stack([i[1] for i in items])}
+    )
+    assert not padded.raw("train").in_memory and torch.equal(next(padded.evaluation("val"))["x"], x[kept.indices] + 1)
 
 
 def test_bytes_stay_bytes_until_they_are_in_a_batch() -> None:

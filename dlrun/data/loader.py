@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from dlrun.batch import Leaf
-from dlrun.data.items import DataError, Key
+from dlrun.data.items import Key
 from dlrun.data.sources import Items
+from dlrun.errors import MissingError
 
 GRACE_SECONDS = 20
 """How long a worker goes on after SIGTERM: a scheduler signals the whole group, and the main process still has to save."""
@@ -31,10 +32,10 @@ class _Keyed:
     def __init__(self, source: Items) -> None:
         self.source = source
 
-    def __getitem__(self, keys: list[Key]) -> dict[str, Leaf] | DataError:
+    def __getitem__(self, keys: list[Key]) -> dict[str, Leaf] | MissingError:
         try:
             return self.source.keyed(keys)
-        except DataError as error:
+        except MissingError as error:
             return error  # raised in a worker it would come out wrapped in a traceback
 
 
@@ -84,7 +85,7 @@ def iterate(loader: Iterable[Any], last: bool = False) -> Generator[dict[str, Le
         iterator: Any = iter(loader)
     try:
         for read in iterator:
-            if isinstance(read, DataError):
+            if isinstance(read, MissingError):
                 raise read
             yield read
     finally:

@@ -59,11 +59,16 @@ class Tensors:
         return next(leaves(self.leaves)).device
 
     def to(self, device: torch.device | str) -> Tensors:
-        """The split on `device`, unless it is too large to live there."""
-        if torch.device(device).type == "cpu" or self.nbytes() > ON_DEVICE_BYTES:
+        """The split on `device`, unless it is too large to live there; of a selection only its own rows go."""
+        rows = self.rows
+        share = 1.0 if rows is None else len(rows) / len(next(leaves(self.leaves)))
+        if torch.device(device).type == "cpu" or self.nbytes() * share > ON_DEVICE_BYTES:
             return self
-        moved = {name: map_leaves(lambda tensor: tensor.to(device), leaf) for name, leaf in self.leaves.items()}
-        return Tensors(moved, None if self.rows is None else self.rows.to(device))
+        moved = {
+            name: map_leaves(lambda tensor: (tensor if rows is None else tensor.index_select(0, rows)).to(device), leaf)
+            for name, leaf in self.leaves.items()
+        }
+        return Tensors(moved)
 
     def targets(self) -> Tensor | None:
         """All y, one row each, or None where there is no single tensor of that name."""
@@ -109,7 +114,7 @@ class Items:
 
     def __init__(self, dataset: Any, split: str, seed: int, collate: Callable[[list[Any]], Any] | None, rows: Tensor | None = None) -> None:
         self.dataset, self.split, self.seed, self.collate, self.rows = dataset, split, seed, collate, rows
-        self.known_targets: Tensor | None = None
+        self.known_targets: Tensor | None = getattr(dataset, "known_targets", None) if rows is None and collate is None else None
 
     def __len__(self) -> int:
         return len(self.dataset) if self.rows is None else len(self.rows)
@@ -143,12 +148,27 @@ Source = Tensors | Taken | Items
 
 def _in_memory(split: Any) -> Any:
     """The tensors of a split that is held in memory, else None. A plain TensorDataset is opened: item by item it would be 50x slower."""
-    kind = type(split)
-    if kind.__name__ == "TensorDataset" and kind.__module__.startswith("torch.utils.data"):
+    if _is_torchs(split, "TensorDataset"):
         return split.tensors
     if isinstance(split, (tuple, Mapping, Tensor)):
         return split
-    return split if kind.__module__ == "numpy" else None
+    return split if type(split).__module__ == "numpy" else None
+
+
+def _is_torchs(split: Any, name: str) -> bool:
+    """Whether `split` is torch's own Dataset class `name`, no subclass of it (found without importing torch.utils.data)."""
+    return type(split).__name__ == name and type(split).__module__.startswith("torch.utils.data")
+
+
+def _selection(split: Any) -> tuple[Any, Tensor | None]:
+    """Of a Subset of a TensorDataset, as random_split gives, the whole and the rows (int64); of anything else itself."""
+    if not _is_torchs(split, "Subset") or not _is_torchs(split.dataset, "TensorDataset"):
+        return split, None
+    rows = torch.as_tensor(split.indices, dtype=torch.int64)
+    size = len(split.dataset)
+    if len(rows) and (int(rows.min()) < -size or int(rows.max()) >= size):
+        raise ValueError(f"a Subset names rows {int(rows.min())} to {int(rows.max())} of a TensorDataset of {size} rows")
+    return split.dataset, rows % size
 
 
 def _tensors(name: str, split: Any, notes: list[str]) -> Tensors:
@@ -184,9 +204,11 @@ def _refuse(name: str, split: Any) -> None:
 def open_source(name: str, split: Any, seed: int, collate: Callable[[list[Any]], Any] | None, notes: list[str]) -> Source:
     """The source of split `name`; ValueError where rows cannot be read by number, differ in number, or are none."""
     source: Source
+    split, rows = _selection(split) if collate is None else (split, None)
     held = _in_memory(split)
     if held is not None:
         source = _tensors(name, held, notes)
+        source = source if rows is None else source.subset(rows)
         if collate is not None:
             raise ValueError(
                 f"split {name} is held in memory: the collate function of Splits would never be called; give a map-style Dataset"

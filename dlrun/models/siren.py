@@ -51,8 +51,8 @@ def siren(
 ) -> nn.Module:
     """Coordinates [B, *in_shape] in [-1, 1] -> [B, *out_shape] through `depth` layers of sines and a linear one; rows are flattened.
 
-    Rows of many features that are no coordinates (digits as vectors) want omega_0 and omega about 1: at 30 any small change of such a row is
-    a new signal, the network learns the training rows by heart and nothing else.
+    Rows of many features that are no coordinates (digits as vectors) want omega_0 and omega about 1: at 30 any small change of such a row
+    is a new signal, and the network learns the training rows by heart and nothing else.
     """
     features, layers = prod(in_shape), [Flatten()]
     for number in range(depth):

@@ -20,6 +20,7 @@ from dlrun.types import DataSpec, Splits
 __all__ = ["UNKNOWN", "Windows", "text_file"]
 
 MOST_BYTES = 2**30
+KEEP = "dataset.vocab=N below the number of tokens makes rare words unknown in train too"
 
 
 class Windows:
@@ -75,7 +76,9 @@ def _vocabulary(found: Tokeniser, encoded: Mapping[str, Numbers], asked: int | N
         return f"data: {size} tokens: bytes, nothing is unknown"
     unknown = {name: int((numbers == 0).sum()) for name, numbers in encoded.items()}
     shares = ", ".join(f"{count / max(len(encoded[name]), 1):.2%}" for name, count in unknown.items())
-    return f"data: {size} tokens: {size - 1} {found.kind} of train and one for all others ({unknown} of them: {shares})"
+    unheard = sum(unknown.values()) and not unknown["train"]
+    advice = f"; train has none, so the network cannot learn to expect it: {KEEP}" if unheard and found.kind == "words" else ""
+    return f"data: {size} tokens: {size - 1} {found.kind} of train and one for all others ({unknown} of them: {shares}){advice}"
 
 
 def text_file(

@@ -13,9 +13,13 @@ from torch import Tensor
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference, units
+from dlrun.functional.sampling import continuation
+from dlrun.functional.tokens import spell
 from dlrun.noise import Noise
 from dlrun.task import LossTask
-from dlrun.types import DataSpec, Networks, NetworkShape
+from dlrun.types import DataSpec, Look, Networks, NetworkShape
+
+SHOWN_ROWS, SHOWN_TOKENS, PROMPT_CHARACTERS = 2, 100, 90
 
 
 class language_model(LossTask):
@@ -68,3 +72,23 @@ class language_model(LossTask):
     def loss_floor(self, spec: DataSpec) -> float | None:
         """0: a text can be learned by heart as far as its contexts differ; None where the loss does not say."""
         return reference(self.criterion, "floor", spec)
+
+    def look(self, nets: Networks, batch: Batch) -> Mapping[str, Look]:
+        """How the network goes on from the first rows, drawn and by the likeliest token; nothing where tokens stand for no text."""
+        if not self.spec.tokens:
+            return {}
+        prompts = batch["x"][:SHOWN_ROWS]
+        found = {
+            way: continuation(lambda x: self.logits(nets.model(x)), prompts, SHOWN_TOKENS, temperature).tolist()
+            for way, temperature in (("drawn at temperature 1", 1.0), ("the likeliest token each time", 0.0))
+        }
+        lines = []
+        for row, prompt in enumerate(prompts.tolist()):
+            lines.append(f"after    {self._line(prompt)[-PROMPT_CHARACTERS:]}")
+            lines += [f"{way}:\n  {self._line(tokens[row])}" for way, tokens in found.items()]
+            lines.append("")
+        return {"continuation": Look("text", lines[:-1], f"the network goes on from {SHOWN_ROWS} rows by {SHOWN_TOKENS} tokens")}
+
+    def _line(self, tokens: list[int]) -> str:
+        """The text of tokens on one line."""
+        return spell(self.spec.tokens, tokens).replace("\n", "\u21b5")

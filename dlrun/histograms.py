@@ -65,14 +65,19 @@ def histogram(values: Tensor) -> Tensor:
 
 
 def _counts(flat: Tensor, finite: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Counts of the finite values; on an accelerator without waiting for it and without atomic additions, whose order is not fixed."""
+    """Counts of the finite values."""
     if flat.device.type == "cpu":
         return torch.histc(flat if bool(finite.all()) else flat[finite], BINS, low.item(), high.item())
+    return _sorted_counts(flat, finite, low, high)
+
+
+def _sorted_counts(flat: Tensor, finite: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The same without waiting for an accelerator, and without its atomic additions, whose order is not fixed."""
     edges = low + (high - low) * torch.linspace(0, 1, BINS + 1, device=flat.device, dtype=flat.dtype)[1:-1]
     ordered = torch.where(finite, flat, torch.inf).sort().values
-    below = torch.searchsorted(ordered, edges.contiguous()).to(flat.dtype)
-    total = finite.sum().to(flat.dtype).reshape(1)
-    return torch.diff(torch.cat([below, total]), prepend=torch.zeros_like(total))
+    below = torch.searchsorted(ordered, edges)
+    total = finite.sum().reshape(1)
+    return torch.diff(torch.cat([below, total]), prepend=torch.zeros_like(total)).to(flat.dtype)
 
 
 def _plain(row: dict[str, Tensor]) -> dict[str, Any]:

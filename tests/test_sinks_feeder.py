@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -14,45 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from copies import OPTIONS, SECRET, accumulated, clean_home, comparable, cut, finish, kill, new_run, noted, wait_for, write
 from PIL import Image
 
-from dlrun.sinks.background import Background, passed_on, start
+from dlrun.sinks.background import passed_on, start
 from dlrun.sinks.tail import Rows, Tail, parsed
 
 ROOT = Path(__file__).parents[1]
-SECRET = "s3cr3t-0f-nobody"
 KEY = "0123456789abcdef0123456789abcdef01234567"
-OPTIONS: dict[str, Any] = {"mode": "offline", "project": "dlrun", "entity": None, "group": None, "name": None, "notes": None}
-OPTIONS |= {"tags": ["a"], "log_model": False, "given": [], "id": None, "dir": None, "silent": False}
 NAME = "digits/[/x] \x1b[31m s0"
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home without an account, a secret in the environment."""
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MY_TOKEN", SECRET)
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    clean_home(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    directory = tmp_path / "runs" / "r 1"
-    directory.mkdir(parents=True)
+    directory = new_run(tmp_path / "runs" / "r 1")
     (directory / "config.yaml").write_text("seed: 0\nkey: ${oc.env:MY_TOKEN}\ntrain: {steps: 9, when: 2020-01-01}\n")
-    (directory / "metrics.jsonl").touch()
     return directory
-
-
-def row(step: int) -> dict[str, Any]:
-    values: dict[str, Any] = {"step": step, "time": step / 100, "train/loss": 1 / (step + 1)}
-    return values | ({"train/loss": "nan"} if step == 3 else {}) | ({"val/accuracy": 0.5} if step % 5 == 0 else {})
-
-
-def write(run: Path, steps: range) -> None:
-    with open(run / "metrics.jsonl", "a") as file:
-        file.writelines(json.dumps(row(step)) + "\n" for step in steps)
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -67,34 +49,11 @@ def leet(folder: Path, *options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows in which NaN equals NaN."""
-    return [{name: "nan" if value == "NaN" or value != value else value for name, value in row.items()} for row in rows]
-
-
-def wait_for(what: Any, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def noted(run: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((run / "wandb.json").read_text()))
-    return {}
-
-
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
     except OSError:
         return True
-
-
-def kill(background: Background) -> None:
-    assert background.pid is not None
-    os.kill(background.pid, signal.SIGKILL)
 
 
 def test_copies_equal_the_truth_and_hold_no_secret(run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -109,9 +68,7 @@ def test_copies_equal_the_truth_and_hold_no_secret(run: Path, monkeypatch: pytes
     write(run, range(7, 10))
     (run / "figures").mkdir()
     Image.new("RGB", (30, 20)).save(run / "figures" / "curves.png")
-    (run / "events.jsonl").write_text('{"event": "started", "step": 0}\n{"event": "finished", "step": 9}\n')
-    summary = {"status": "finished", "best": {"step": 5, "metric": "val/accuracy", "value": 0.5}, "events": {"memorised": 4}}
-    (run / "summary.json").write_text(json.dumps(summary))
+    finish(run, 9)
     lines = background.finish(30)
     assert len(lines) == 2 and lines[0].startswith("TensorBoard: ") and lines[1].startswith("W&B: offline; upload with: dlrun sync '")
 
@@ -151,8 +108,7 @@ def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_no
     (line,) = background.finish(5)
     assert "copy incomplete" in line and "SIGKILL" in line and "metrics.jsonl" in line
     # the run is interrupted and resumed from its checkpoint of step 4: the rows after it are cut off and come again
-    kept = (run / "metrics.jsonl").read_text().splitlines(keepends=True)[:5]
-    (run / "metrics.jsonl").write_text("".join(kept))
+    cut(run, 5)
     background = start(None, None, OPTIONS, True)
     background.attach(run, 4)
     write(run, range(5, 15))
@@ -162,15 +118,6 @@ def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_no
     assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2] == noted(run)["id"]
     assert noted(run)["complete"] and noted(run)["resumed_at"] == [4]
     assert [event.step for event in accumulated(run).Scalars("train/loss")] == list(range(15))
-
-
-def accumulated(run: Path) -> Any:
-    """The run's TensorBoard folder as TensorBoard reads it."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
-    found.Reload()
-    return found
 
 
 def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:

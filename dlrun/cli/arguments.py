@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "verify": ("resume|accumulate|... [OVERRIDES]", "proofs on your own config", ("json", *BUILDS)),
     "replay": ("RUN", "a failed step again", BUILDS),
     "new": ("KIND NAME", "a plugin to start from: NAME.py with its test", ("json",)),
-    "eject": ("KIND/NAME", "a copy of a part to edit: a plugin and its YAML", ("as", "out", "json", "config-dir")),
+    "eject": ("KIND/NAME", "a copy of a part to edit: a plugin and its YAML", ("as", "out", "json")),
     "completion": ("bash|zsh|fish", "completion for your shell: source <(dlrun completion bash)", ()),
     "schema": ("", "JSON Schema of the config, for editors", ("plugin", "config-dir")),
     "help": ("[COMMAND]", "this help", ()),

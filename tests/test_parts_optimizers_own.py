@@ -213,6 +213,13 @@ def test_copies_are_independent_and_exact(name: str) -> None:
     assert same(after, train(net, optimizer, 3, seed=1))
 
 
+def fill(net: nn.Module, step: int, layout: torch.memory_format) -> None:
+    """Gradients of one step in their parameters' layout."""
+    for n, p in enumerate(net.parameters()):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * step + n))
+        p.grad = p.grad.to(memory_format=layout) if p.dim() == 4 else p.grad
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_memory_layout_makes_no_difference(name: str) -> None:
     """channels_last against plain order, and a state restored from a file, which knows plain order only."""
@@ -229,9 +236,7 @@ def test_memory_layout_makes_no_difference(name: str) -> None:
                 optimizer.load_state_dict(plain)
                 lay_out(optimizer)
             for _ in range(getattr(optimizer, "passes", 1)):
-                for n, p in enumerate(net.parameters()):
-                    p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * step + n))
-                    p.grad = p.grad.to(memory_format=layout) if p.dim() == 4 else p.grad
+                fill(net, step, layout)
                 optimizer.step()
         results.append([p.detach().clone() for p in net.parameters()])
     for a, b in zip(*results, strict=True):

@@ -86,7 +86,7 @@ def build_augment(part: Mapping[str, Any], classes: int | None) -> Augment:
 
 def classes_of(task: Task, spec: DataSpec) -> int | None:
     """How many classes a whole-number target can name; None where it is a number to the task (one output a row: binary, regression)."""
-    shapes = [tuple(shape.out_shape) for shape in task.networks(spec).values()]
+    shapes = [tuple(shape[1]) for shape in task.networks(spec).values()]  # a user's task may give plain tuples
     return None if shapes == [()] else spec.classes
 
 

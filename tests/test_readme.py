@@ -137,7 +137,7 @@ def test_every_command_is_run_or_listed_and_the_list_is_needed() -> None:
 
 def test_length_links_and_no_registry_or_machine() -> None:
     text = README.read_text("utf-8")
-    assert len(text.splitlines()) <= 120
+    assert len(text.splitlines()) <= 130
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (ROOT / target).exists(), target
     for pattern in (r"https?://", r"\bpypi\b", r"(?i)index\.org", r"/(home|root|work|tmp|Users)/", r"whl/"):

@@ -17,7 +17,7 @@ from dlrun import Splits, registry
 from dlrun.augments.mixup import mixup
 from dlrun.augments.noise import noise
 from dlrun.cli import main
-from dlrun.look import duplicates, everything, inputs, targets
+from dlrun.look import duplicates, everything, inputs, neighbours, outliers, targets
 from dlrun.look.augmented import draw_augments, plain_batch
 from dlrun.look.batch import text_lines
 from dlrun.look.pixels import Pixels, are_images, label
@@ -132,8 +132,12 @@ def test_fashion_mnist_in_use_has_no_equal_rows_and_copies_put_into_it_are_count
     assert all(fact["repeats"] == 0 for kind in duplicates.measure(data).values() for fact in kind.values())
     train, test = data.raw("train").take(torch.arange(1000)), data.raw("test").take(torch.arange(1000))
     train["x"][100:107] = test["x"][200:207]
+    noisy = test["x"][310].int() + torch.randint(-10, 11, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    train["x"][107], train["x"][108] = test["x"][300].flip(-1), noisy.clamp(0, 255).byte()
     copied = data_of((train["x"], train["y"]), (test["x"], test["y"]), spec=data.spec)
     assert duplicates.measure(copied)["across"]["train/val"]["repeats"] == 7
+    near = {tuple(pair[:2]): pair[3] for pair in neighbours.measure(copied)["train/val"]["pairs"]}
+    assert {(100 + i, 200 + i) for i in range(7)} < near.keys() and near[107, 300] and not near[108, 310]
 
 
 def test_datasets_read_one_by_one_are_looked_at_in_part_which_is_said() -> None:
@@ -233,3 +237,38 @@ def test_text_and_rows_of_several_tensors(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["data", "dataset=pairs_here", "--out", str(tmp_path / "q")]) == 0
     assert "no picture of the batch" in capsys.readouterr().out and (tmp_path / "q" / "targets.png").is_file()
+
+
+def test_near_copies_and_mirrored_ones_are_found_and_measured_on_x_itself() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(600, 1, 12, 12, generator=generator)
+    other = torch.rand(40, 1, 12, 12, generator=generator)
+    noise_of = 0.02 * torch.randn(12, 12, generator=generator)
+    other[3], other[7], other[9] = x[100], x[200].flip(-1), x[300] + noise_of
+    facts = neighbours.measure(data_of((x, torch.arange(600) % 3), (other, torch.arange(40) % 3)))["train/val"]
+    assert facts["near"] == 3 and facts["mirrored"] == 1
+    assert [pair[:2] for pair in facts["pairs"]] == [[100, 3], [200, 7], [300, 9]] and [pair[3] for pair in facts["pairs"]] == [
+        False,
+        True,
+        False,
+    ]
+    assert facts["pairs"][0][2] == 0 and facts["pairs"][2][2] == pytest.approx(float(noise_of.norm()), rel=1e-3)
+    exact = torch.cdist(other.flatten(1), x.flatten(1)).min(1).values.median()
+    assert facts["usual"] == pytest.approx(float(exact), rel=0.15)
+
+
+def test_neighbours_are_not_sought_where_they_would_mean_nothing() -> None:
+    few, lost = torch.rand(30, 2), torch.full((30, 20), float("nan"))
+    for x in (few, lost):
+        assert "skipped" in neighbours.measure(data_of((x, torch.arange(30) % 2), (x, torch.arange(30) % 2)))
+
+
+def test_rows_far_out_are_named_with_their_feature() -> None:
+    x = torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
+    x[:, 4] = 3.0  # never changes: not far out
+    x[17, 2], x[40, 0] = 400.0, float("nan")
+    facts = outliers.measure(data_of((x, torch.arange(400) % 2), (x, torch.arange(400) % 2)))
+    assert facts["rows"][0][0] == 17 and facts["rows"][0][2] == 2 and facts["far"] == 1
+    assert all(np.isfinite(score) for _, score, _ in facts["rows"])
+    plain = outliers.measure(data_of((torch.randn(400, 6), torch.arange(400) % 2), (x, torch.arange(400) % 2)))
+    assert plain["far"] == 0 and plain["median"] == pytest.approx(1, abs=0.15)

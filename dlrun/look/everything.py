@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from dlrun.data import Data
-from dlrun.look import batch, duplicates, inputs, targets
+from dlrun.look import batch, duplicates, inputs, neighbours, outliers, targets
 from dlrun.look.augmented import draw_augments
 from dlrun.look.rows import said
 from dlrun.sinks.console import Console
@@ -18,6 +19,8 @@ MEASURED: dict[str, Callable[[Data], dict[str, Any]]] = {
     "targets": targets.measure,
     "inputs": inputs.measure,
     "duplicates": duplicates.measure,
+    "neighbours": neighbours.measure,
+    "outliers": outliers.measure,
 }
 
 
@@ -36,7 +39,8 @@ def show(console: Console, data: Data, facts: Mapping[str, Any]) -> None:
     }.items():
         if rows:
             console.table(title, columns, rows)
-    for text, style in duplicates.lines(facts["duplicates"]):
+    said_of = (duplicates.lines(facts["duplicates"]), neighbours.lines(facts["neighbours"]), outliers.lines(data, facts["outliers"]))
+    for text, style in chain(*said_of):
         console.line(text, style)
 
 
@@ -54,5 +58,7 @@ def draw(
         "targets": targets.draw(facts["targets"], names or data.spec.tokens, folder / "targets.png", title),
         "inputs": inputs.draw(facts["inputs"], data.spec.tokens, folder / "inputs.png", title),
         "duplicates": duplicates.draw(data, facts["duplicates"], folder / "duplicates.png", title),
+        "neighbours": neighbours.draw(data, facts["neighbours"], folder / "neighbours.png", title),
+        "outliers": outliers.draw(data, facts["outliers"], folder / "outliers.png", title),
     }
     yield from ((name, path) for name, path in others.items() if path is not None)

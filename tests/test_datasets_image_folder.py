@@ -192,7 +192,7 @@ def test_links_inside_the_folder_are_read_and_skip_leaves_out_by_name_aloud(fold
     (folder / "README.md").write_text("x")
     splits = read(folder, skip=[".*", "README*"])
     assert sum(data_of(splits).rows.values()) == 21
-    assert "2 entries are left out by dataset.skip, first" in said(splits)
+    assert "dataset.skip leaves out 2 by name, first" in said(splits)
 
 
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
@@ -203,6 +203,9 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingError, match="holds no class folders"):
         read(tmp_path / "empty")
+    picture(tmp_path / "flat" / "x.png")
+    with pytest.raises(MissingError, match="flat holds pictures itself: expected class folders"):
+        read(tmp_path / "flat")
 
 
 def kept_pixels(folder: Path) -> list[Path]:

@@ -40,7 +40,8 @@ def test_sixteen_bits_are_scaled_and_transparency_becomes_white_and_cameras_held
     turned = Image.Exif()
     turned[_pictures.ORIENTATION] = 6
     pixels = picture(tmp_path / "turned.png", (4, 2, 3), exif=turned)
-    assert np.array_equal(decode(str(tmp_path / "turned.png"), None, 3)[0].transpose(1, 2, 0), np.rot90(pixels, -1))
+    found, remarks = decode(str(tmp_path / "turned.png"), None, 3)
+    assert np.array_equal(found.transpose(1, 2, 0), np.rot90(pixels, -1)) and remarks == {"turned"}
     frames = [Image.fromarray(np.full((4, 4), value, dtype=np.uint8)) for value in (0, 255)]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     found, remarks = decode(str(tmp_path / "two.gif"), None, 1)

@@ -82,6 +82,10 @@ class _Walk:
     def folders(self, folder: str) -> list[os.DirEntry[str]]:
         """The folders in `folder`, where nothing else may lie."""
         entries = self._entries(folder)
+        if entries and all(entry.is_file() and os.path.splitext(entry.name)[1].lower() in SUFFIXES for entry in entries):
+            raise MissingError(
+                f"{shown(folder)} holds pictures itself: expected class folders, CLASS/x.png; name the folder above it, or make one"
+            )
         self.wrong += [(entry.path, "is no folder: only class folders are expected beside it") for entry in entries if not entry.is_dir()]
         return [entry for entry in entries if entry.is_dir()]
 

@@ -25,12 +25,13 @@ FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"]
 MOST_PIXELS = 2**26
 """Of a file and of what it becomes while it is scaled: 64 million, 200 MB decoded. A file of some kB can say that it has more."""
 ORIENTATION = 0x0112
-"""The EXIF tag of cameras that were held upright."""
+"""The EXIF tag of how a camera was held: 1 upright, 2 to 8 turned or mirrored."""
 REMARKS = {
-    "enlarged": "are smaller than that and were enlarged",
-    "transparent": "have transparent parts, which became white",
+    "enlarged": "are smaller than that and are enlarged",
+    "turned": "were taken with the camera turned and are set upright by their EXIF tag",
+    "transparent": "have transparent parts, which become white",
     "frames": "are animated or have several pages: only the first is used",
-    "deep": "have 16 bits a pixel and were scaled to 8",
+    "deep": "have 16 bits a pixel and are scaled to 8",
 }
 
 
@@ -96,7 +97,10 @@ def _decode(path: str, size: int | None, channels: int) -> tuple[Array, set[str]
         if getattr(image, "n_frames", 1) > 1:
             remarks.add("frames")
         image.load()
-        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        upright: Any = image
+        if image.getexif().get(ORIENTATION, 1) in range(2, 9):
+            upright = ImageOps.exif_transpose(image)
+            remarks.add("turned")
         found = _opaque(_eight_bits(upright, remarks), remarks).convert("RGB" if channels == 3 else "L")
     if size is not None:
         found = _square(found, size, remarks)

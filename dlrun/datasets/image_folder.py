@@ -137,12 +137,11 @@ def _one_by_one(found: Listing, rows: dict[str, Tensor], size: int | None, chann
 
 
 def _notes(found: Listing, remarks: dict[str, int], size: int | None) -> list[str]:
-    notes = (
-        [f"data: {len(found.left_out)} entries are left out by dataset.skip, first {shown(found.left_out[0])}"] if found.left_out else []
-    )
+    left_out = found.left_out
+    notes = [f"data: dataset.skip leaves out {len(left_out)} by name, first {shown(left_out[0])}"] if left_out else []
     scaled = "as they are" if size is None else f"scaled and cut to {size} x {size}"
     notes.append(f"data: {len(found.pictures)} pictures of {len(found.classes)} classes, {scaled}")
-    return notes + [f"data: {count} of them {REMARKS[flag]}" for flag, count in sorted(remarks.items())]
+    return notes + [f"data: {count} of the pictures {REMARKS[flag]}" for flag, count in sorted(remarks.items())]
 
 
 def _wanted(found: Listing, size: int | None, channels: int, cache: bool | None) -> bool:

@@ -1,4 +1,4 @@
-"""Networks for images and coordinates: sines as their paper says, decoders that reach every size, torchvision's classifiers by name."""
+"""Networks for images and coordinates: sines as their paper says, decoders of every size, torchvision by name; what networks refuse."""
 
 from __future__ import annotations
 
@@ -214,6 +214,35 @@ def test_damaged_or_absent_weights_are_one_line(weights: dict[str, Tensor], monk
     file.unlink()
     with pytest.raises(MissingError, match=r"cannot be brought .*: bring http://localhost:9/resnet18-.* yourself, or say weights=null"):
         model("torchvision", (3, 64, 64), (10,), weights="DEFAULT")
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "changed", "said"),
+    [
+        ("vit", ((64,), (10,), None), {}, "vit takes images, channels x height x width"),
+        ("vit", ((3, 28, 20), (10,), None), {"patch": 8}, "patch=8 does not tile images of 28 x 20 pixels; these do: 1, 2, 4$"),
+        ("vit", ((3, 8, 8), (10,), None), {"heads": 3}, "found heads=3, width=128"),
+        ("lstm", ((), (10,), None), {}, "lstm takes sequences.*rows are a single number"),
+        ("gru", ((3, 4), (10,), 17), {}, "gru takes tokens"),
+        ("rnn", ((12,), (12, 17), 17), {"pool": "last"}, "pool=last would show each prediction the tokens after it"),
+        ("rnn", ((12,), (5,), 17), {"pool": "none"}, "pool=none gives one output a step; found 12 steps and outputs 5"),
+        ("deconv", ((8,), (10,), None), {}, "deconv makes images.* asked for 10"),
+        ("deconv", ((8,), (1, 7, 9), None), {"channels": [4, 4, 4]}, "3 stages cannot end at 7 x 9 pixels"),
+        ("deconv", ((8,), (1, 7, 9), None), {"channels": []}, "0 stages cannot end"),
+        ("transformer", ((12,), (12, 17), 17), {"pool": "mean"}, "pool=mean has no effect"),
+        ("transformer", ((12,), (5,), 17), {"pool": "first"}, "pool=first of a causal transformer sees the first token alone"),
+        ("transformer", ((12,), (5,), 17), {"positions": "rotary", "width": 12}, "width / heads must be even; found 3"),
+        ("transformer", ((12,), (5,), 17), {"positions": "sinusoidal", "width": 9, "heads": 3}, "width must be even; found width=9"),
+        ("transformer", ((12,), (5,), 17), {"separator": 17}, "separator=17 is no token: there are 17, from 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(name: str, shapes: Any, changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        model(name, *shapes, **changed)
+    assert "\n" not in str(caught.value)
 
 
 # a language model does not look ahead

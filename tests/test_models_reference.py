@@ -272,3 +272,23 @@ def test_forget_gates_start_open_as_far_as_asked() -> None:
     plain: Any = model("lstm", (6, 3), (4,), width=8, forget_bias=None)
     torch.manual_seed(0)
     assert torch.equal(plain.layers[0].bias_ih_l0, nn.LSTM(3, 8).bias_ih_l0)
+
+
+def fingerprint(values: Tensor) -> float:
+    """The sum of all values, each times the cosine of its place: another draw, order or scale shows in the first digits."""
+    return float((values.detach().double().flatten() * torch.arange(values.numel()).double().cos()).sum())
+
+
+@pytest.mark.parametrize(
+    ("changed", "weights", "outputs"),
+    [
+        ({}, -10.63446, -2.44252),
+        ({"tied": True}, -12.4839, -0.47126),
+        ({"causal": False, "depth": 3, "width": 64, "heads": 8}, -10.16257, -5.04502),
+    ],
+)
+def test_a_transformers_defaults_stay_the_network_they_always_were(changed: dict[str, Any], weights: float, outputs: float) -> None:
+    """Taken before it got positions, norms and pooling to choose from."""
+    net = model("transformer", (12,), (12, 17), 17, **changed).eval()
+    assert fingerprint(torch.cat([value.flatten() for value in net.state_dict().values()])) == pytest.approx(weights, rel=1e-4)
+    assert fingerprint(net(rows((12,), 17))) == pytest.approx(outputs, rel=1e-3)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import runs
 import torch
-from parts import CLASSES, RING, TOKENS, batch_for, bound, networks, task
+from parts import CLASSES, RING, TOKENS, batch_for, bound, metric, networks, task
 from torch import Tensor, nn
 
 from dlrun import Splits, registry
@@ -73,6 +73,17 @@ def test_metrics_compare_reconstructions_with_the_input_and_not_with_labels() ->
         found = run.task.evaluate(run.nets, batch)["mae"].value()
         out = run.nets.decoder(run.nets.encoder(batch["x"]))
     assert found == pytest.approx(float((out - batch["x"]).abs().mean()), rel=1e-5)
+
+
+def test_metrics_of_classes_and_units_of_labels_have_no_part_in_it() -> None:
+    with pytest.raises(UsageError, match="accuracy reads classes or labels, but task autoencoder .* has numbers: take .*mae"):
+        build_run(compose([*runs.QUIET, "task=autoencoder", "metric=accuracy"]))
+    spec = DataSpec(in_shape=(3,), out_shape=(), kind="regression", target_mean=(5.0,), target_std=(70.0,))
+    made = task("autoencoder", spec, latent=2)
+    made.bind(spec, made.criterion, {"mae": metric("mae")})
+    nets, batch = networks(made, spec), made.prepare(batch_for(spec), NOISE)
+    with torch.no_grad():
+        assert made.evaluate(nets, batch)["mae"].value() == pytest.approx(float((made.outputs(nets, batch) - batch["x"]).abs().mean()))
 
 
 def test_one_optimizer_updates_both_by_default_and_two_can_be_had() -> None:

@@ -34,6 +34,7 @@ class autoencoder(LossTask):
     """
 
     slots = MappingProxyType({"model": ("encoder", "decoder")})
+    kind = "regression"
 
     def __init__(self, *, latent: Count) -> None:
         self.latent = latent
@@ -81,6 +82,10 @@ class autoencoder(LossTask):
     def logits(self, outputs: Tensor) -> Tensor:
         """Reconstructions, with bce in [0, 1]: metrics compare them with their targets."""
         return outputs.sigmoid() if self.shares else outputs
+
+    def compared(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        """(reconstructions, originals, rows), as the network gets them: a unit that the dataset gives its labels is not theirs."""
+        return self.logits(outputs), batch["y"], len(batch)
 
     def loss_floor(self, spec: DataSpec) -> float | None:
         """0 for mse; unknown for bce, whose least value is the entropy of the targets."""

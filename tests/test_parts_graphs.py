@@ -21,6 +21,7 @@ from dlrun.data import prepare
 from dlrun.datasets.graphs import graphs
 from dlrun.errors import UsageError
 from dlrun.functional.graphs import triangles
+from dlrun.look.targets import measure
 from dlrun.train import build_run
 from dlrun.types import DataSpec, Networks, Splits
 
@@ -231,3 +232,15 @@ def test_splits_of_one_shape_are_still_asked_of_others() -> None:
             device="cpu",
             augments=(),
         )
+
+
+def test_a_network_of_vectors_says_what_it_was_given() -> None:
+    with pytest.raises(ValueError, match="a dict of nodes, adjacency, mask: for graphs say model=gnn"):
+        model("mlp", (12, 1), (12,))(data().train["x"])
+
+
+def test_a_look_at_the_targets_leaves_out_what_does_not_count() -> None:
+    made = data(target="degree", nodes=12, nodes_min=4)
+    found = measure(prepare(made, name="g", seed=0, dataset_seed=0, batch_size=8, accumulate=1, workers=0, device="cpu", augments=()))
+    kept = made.train["y"][made.train["mask"]].double()
+    assert found["train"]["mean"] == pytest.approx(float(kept.mean())) and sum(found["train"]["histogram"]) == len(kept) < 44 * 12

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dlrun.batch import Batch
 from dlrun.data import Data
 from dlrun.look.rows import batches_of, looked_at, tensor_named
 from dlrun.sinks.paint import COLOURS, literal, place, save
@@ -23,15 +24,22 @@ MOST_CLASSES = 40
 
 
 def targets_of(data: Data) -> dict[str, Tensor]:
-    """All y of each split looked at, where y is one tensor: those in memory, else read."""
+    """All y of each split looked at, where y is one tensor: those in memory, else read. What a mask leaves out is NaN or -100."""
     found = {}
     for split in data.rows:
-        held = data.targets(split)
-        read = [] if held is not None else [tensor_named(batch, "y") for batch in batches_of(data, split)]
+        held = None if "mask" in data.head(split, 1) else data.targets(split)
+        read = [] if held is not None else [_counted(batch) for batch in batches_of(data, split)]
         every = [y for y in read if y is not None]
         if held is not None or (every and len(every) == len(read)):
             found[split] = held if held is not None else torch.cat(every).cpu()
     return found
+
+
+def _counted(batch: Batch) -> Tensor | None:
+    y, mask = tensor_named(batch, "y"), tensor_named(batch, "mask")
+    if y is None or mask is None or mask.dtype != torch.bool or y.shape[: mask.dim()] != mask.shape:
+        return y
+    return y.masked_fill(~mask.reshape(*mask.shape, *(1,) * (y.dim() - mask.dim())), float("nan") if y.is_floating_point() else -100)
 
 
 def measure(data: Data) -> dict[str, Any]:

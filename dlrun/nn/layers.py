@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,7 +49,10 @@ class Readout(nn.Linear):
 
 
 class Flatten(nn.Module):
-    """Rows of any shape as vectors: [B, ...] -> [B, D]; a row that is one number gives [B, 1]."""
+    """Rows of any shape as vectors: [B, ...] -> [B, D]; a row that is one number gives [B, 1]. ValueError for several tensors."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
+        if not isinstance(x, Tensor):
+            held = f" of {', '.join(x)}" if isinstance(x, dict) else f" of {len(x)}" if isinstance(x, (tuple, list)) else ""
+            raise ValueError(f"this network takes x as one tensor, the data gives a {type(x).__name__}{held}: for graphs say model=gnn")
         return x if x.dim() == 2 else x.reshape(len(x), -1)

@@ -25,7 +25,9 @@ def run(arguments: Arguments) -> int:
     text = renamed_yaml(read_text(path) if path else "", name, new)
     write_new({plugin: as_plugin(read_text(source_file(group, name)), group, name, new), values: text})
     slot = f"augment.{name}" if group == "augment" else group
-    use = f"dlrun train --plugin {plugin} --config-dir {conf} {slot}={new}"
+    from shlex import join
+
+    use = join(["dlrun", "train", "--plugin", plugin, "--config-dir", conf, f"{slot}={new}"])
     if arguments.flag("json"):
         import json
 

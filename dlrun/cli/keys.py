@@ -7,6 +7,11 @@ import os
 from dlrun.cli.plain import read_text, split_comment
 from dlrun.config.places import PACKAGE, own_conf
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterator
+
 SECTIONS = {"Train": "train", "Wandb": "log.wandb", "Log": "log", "Start": "start", "Root": ""}
 """Class in `settings.py` -> the section of the config whose keys it types."""
 DEFAULTS = {
@@ -67,15 +72,22 @@ def _types(path: str) -> dict[str, tuple[str, str]]:
     lines = text.splitlines()
     found: dict[str, tuple[str, str]] = {}
     for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef) and node.name in SECTIONS:
-            before = SECTIONS[node.name] and SECTIONS[node.name] + "."
-            for field in node.body:
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    annotation = ast.unparse(field.annotation)
-                    found[before + field.target.id.rstrip("_")] = (annotation, split_comment(lines[(field.end_lineno or 1) - 1])[1])
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            for key, value in zip(node.value.keys, node.value.values):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    found[f"expects.{key.value}"] = (ast.unparse(value), split_comment(lines[value.lineno - 1])[1])
+        for key, annotation, line in _typed(node):
+            found[key] = (ast.unparse(annotation), split_comment(lines[line - 1])[1])
     found.pop("log.wandb", None)
     return found
+
+
+def _typed(node: ast.stmt) -> Iterator[tuple[str, ast.expr, int]]:
+    """(dotted key, annotation, last line) of the fields of a section's class, and of the facts in EXPECTS."""
+    import ast
+
+    if isinstance(node, ast.ClassDef) and node.name in SECTIONS:
+        before = SECTIONS[node.name] and SECTIONS[node.name] + "."
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                yield before + field.target.id.rstrip("_"), field.annotation, field.end_lineno or 1
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+        for key, value in zip(node.value.keys, node.value.values):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                yield f"expects.{key.value}", value, value.lineno

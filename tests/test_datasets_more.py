@@ -246,3 +246,19 @@ def test_a_linear_model_learns_of_mnist1d_what_is_published() -> None:
         fitted = LogisticRegression(max_iter=300).fit(splits.train["x"].numpy(), splits.train["y"].numpy())
         scores.append(fitted.score(splits.test["x"].numpy(), splits.test["y"].numpy()))
     assert sum(scores) / 5 == pytest.approx(0.32, abs=0.03)
+
+
+def test_rows_of_many_numbers_are_drawn_as_curves_and_tables_are_not() -> None:
+    from matplotlib.figure import Figure
+
+    from dlrun.look.series import LEAST_POINTS, are_series, draw_series
+
+    x = torch.stack([torch.linspace(-2, 2, 40), torch.full((40,), torch.nan)])
+    figure = Figure()
+    draw_series(figure, x, ["a $b", ""], "title")
+    (axes,) = figure.axes
+    drawn = axes.lines[1].get_ydata()
+    assert np.allclose(np.diff(drawn), np.diff(drawn)[0]) and (drawn[0] + drawn[-1]) / 2 == pytest.approx(axes.lines[0].get_ydata()[0])
+    assert "from -2 to 2" in axes.get_title()
+    assert are_series(x, DataSpec()) and not are_series(x, DataSpec(features=("age",)))
+    assert not are_series(x[:, : LEAST_POINTS - 1], DataSpec()) and not are_series(x.long(), DataSpec())

@@ -14,6 +14,7 @@ from dlrun.data import Data
 from dlrun.functional.tokens import spell
 from dlrun.look.augmented import plain_batch
 from dlrun.look.pixels import Pixels, are_images, label
+from dlrun.look.series import are_series, draw_series
 from dlrun.sinks.figures import draw_scatter, draw_text
 from dlrun.sinks.paint import grid, literal, save, table
 from dlrun.sinks.terminal import clip, number
@@ -40,6 +41,8 @@ def _draw(figure: Figure, data: Data, batch: Batch) -> None:
         draw_scatter(figure, Look("scatter", _groups(x, batch.get("y"), names), AS_IT_ENTERS))
     elif data.spec.kind == "language_model":
         draw_text(figure, Look("text", text_lines(batch, data.spec), AS_IT_ENTERS))
+    elif are_series(x, data.spec):
+        draw_series(figure, x, _labels(batch, data.spec), AS_IT_ENTERS)
     else:
         _values(figure, batch, data.spec)
 

@@ -42,10 +42,16 @@ def _count(y: Tensor, label_smoothing: float = 0.0, weight: Weights = None, clas
     """Counted targets, each with its class's weight; for targets that are probabilities, rows."""
     if y.is_floating_point():
         return float(len(y))
+    if weight is None:
+        return float(y.numel()) if all_count(y) else (y != -100).sum()
     weights = class_weights("cross_entropy", weight, class_counts, y)
-    if weights is None:
-        return (y != -100).sum()
+    assert weights is not None
     return torch.where(y == -100, 0.0, weights[y.clamp(min=0)]).sum()
+
+
+def all_count(y: Tensor) -> bool:
+    """Whether it is known, at the price of a look (4 us), that no target is masked; on an accelerator a look would make the step wait."""
+    return y.device.type == "cpu" and y.numel() > 0 and int(y.min()) >= 0
 
 
 @facts(initial=_initial, floor=_floor, count=_count, kind="classification")
@@ -64,7 +70,7 @@ def cross_entropy(
     """
     if not isinstance(out, Tensor) or not isinstance(y, Tensor):
         raise ValueError(f"cross_entropy takes one tensor of logits and one of targets; found {type(out).__name__} and {type(y).__name__}")
-    weights = class_weights("cross_entropy", weight, class_counts, out)
+    weights = class_weights("cross_entropy", weight, class_counts, out) if weight is not None else None
     if weights is not None and out.dim() and len(weights) != out.shape[-1]:
         raise ValueError(f"cross_entropy: weight has {len(weights)} numbers, the outputs {list(out.shape)} have {out.shape[-1]} classes")
     floating = y.is_floating_point()
@@ -75,6 +81,8 @@ def cross_entropy(
             f"cross_entropy: logits [..., C] go with integer classes [...] or probabilities [B, C]; "
             f"found logits {list(out.shape)} and targets {list(y.shape)} {str(y.dtype).removeprefix('torch.')}"
         )
+    if all_count(y):  # 30 us less than the way through sums
+        return F.cross_entropy(out.flatten(0, -2), y.flatten(), weights, label_smoothing=label_smoothing)
     share = _count(y, weight=weight, class_counts=class_counts)
     # A mean over nothing would be 0/0; a batch whose every target is masked adds nothing instead.
     if out.dim() == 2 and (label_smoothing or weights is not None):  # torch's own mean, to the bit

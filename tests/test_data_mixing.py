@@ -249,3 +249,15 @@ def test_items_read_by_workers_are_mixed_like_those_read_here() -> None:
     assert all(torch.equal(here.batches(step)[0]["y"], next(stream)[0]["y"]) for step in range(3))
     stream.close()
     there.close()
+
+
+@pytest.mark.parametrize("name", ["flip", "cutout", "mixup", "cutmix"])
+def test_augmentations_stay_on_the_device_of_the_batch(name: str) -> None:
+    """On a pretended GPU, where torch refuses to mix devices; indexing and resampling need a real one."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    given = {"classes": C} if name in ALL else {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(X.shape, device="cuda", dtype=torch.float16)
+        found = bound("augment", name)(Batch({"x": x}), noise(), **given)["x"]
+    assert found.device.type == "cuda" and found.shape == X.shape and found.dtype == torch.float16

@@ -38,7 +38,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Path
     clean_home(tmp_path, monkeypatch)
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "0.3")
     return new_run(tmp_path / "r 1")
 
 
@@ -130,7 +129,7 @@ def test_sync_uploads_what_is_missing_once(run: Path, store: Store, capsys: pyte
 def test_an_outage_in_the_middle_leaves_no_gap(run: Path, store: Store, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     background = begun(run, ONLINE)
     write(run, range(20))
-    wait_for(lambda: len(only(store).rows) >= 10 if store.runs else False)
+    wait_for(lambda: noted(run).get("step") == 19)
     server.close()
     write(run, range(20, 30))
     finish(run, 29)
@@ -139,6 +138,10 @@ def test_an_outage_in_the_middle_leaves_no_gap(run: Path, store: Store, server: 
     assert main(["sync", str(run)]) == 3 and "cannot be reached" in capsys.readouterr().err
     again = Server(store, server.port)
     assert main(["sync", str(run)]) == 0
+    whole(run, only(store))
+    del only(store).history[12:]  # an upload that was cut off there
+    write(run, range(30, 33))
+    assert main(["sync", str(run)]) == 0 and "21 rows sent, after step 11 which W&B had" in capsys.readouterr().out
     again.close()
     whole(run, only(store))
 
@@ -259,6 +262,22 @@ def test_what_comes_from_the_environment_is_kept_from_wandb() -> None:
     assert options["entity"] == "team" and not notes, "W&B's own variables are W&B's to see"
     options, notes = chosen({}, {"name": "${oc.env:WANDB_API_KEY}"}, name=KEY)
     assert options["name"] is None and len(notes) == 1, "but not its key"
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_with_a_server_that_hangs(run: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    store.mood = "hang"
+    shas = []
+    for mode in ("disabled", "online"):
+        assert main(["train", f"run_dir={mode}", f"log.wandb.mode={mode}", "train.steps=40", "checks=none", "device=cpu"]) == 0
+        shas.append(json.loads((run.parent / mode / "summary.json").read_text())["weights_sha256"])
+    assert shas[0] == shas[1] and not store.runs
+    assert not (run.parent / "disabled" / "wandb").exists()
+    store.mood = "ok"
+    wait_for(lambda: noted(run.parent / "online").get("complete"), 60)
+    assert main(["sync", "online"]) == 0
+    whole(run.parent / "online", only(store))
 
 
 def test_the_server_notices_a_gap_and_a_double() -> None:

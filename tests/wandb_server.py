@@ -100,6 +100,9 @@ class Store:
         return {"model": model}
 
     def on_upsertbucket(self, given: dict[str, Any], url: str) -> dict[str, Any]:
+        if "name" not in given:
+            self.runs[given["id"]].summary = json.loads(given["summaryMetrics"])
+            return {"upsertBucket": {"bucket": {"id": given["id"]}}}
         new = given["name"] not in self.runs
         run = self.runs.setdefault(given["name"], Kept({}))
         run.variables.update({name: value for name, value in given.items() if value is not None})

@@ -21,7 +21,8 @@ from typing import Any
 from dlrun.sinks import wandb_run
 from dlrun.sinks.tail import Rows, events_of, summary_of
 from dlrun.sinks.wandb_copy import WandbCopy
-from dlrun.sinks.wandb_run import ConflictError, NotOnlineError
+from dlrun.sinks.wandb_query import NotOnlineError
+from dlrun.sinks.wandb_run import ConflictError
 from dlrun.sinks.wandb_state import State, extent
 
 Row = dict[str, Any]

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlrun.sinks import wandb_run
+from dlrun.sinks import wandb_query, wandb_run
 from dlrun.sinks.wandb_models import Models
-from dlrun.sinks.wandb_run import ConflictError, NotOnlineError
+from dlrun.sinks.wandb_query import NotOnlineError
+from dlrun.sinks.wandb_run import ConflictError
 from dlrun.sinks.wandb_state import State, extent, row_at
 
 Row = dict[str, Any]
@@ -105,8 +106,7 @@ class WandbCopy:
             return self._said(f"W&B: offline; upload with: dlrun sync {short(self._directory)}")
         try:
             server = self.server()
-            if reason := wandb_run.unreachable(server):
-                raise NotOnlineError(reason)
+            wandb_query.reach(server)
             self._notes.append(self._models.at_end(summary, events))
             self._end(summary)
         except Exception as error:
@@ -131,6 +131,7 @@ class WandbCopy:
     def _online(self) -> int | None:
         """Start online; the last step that W&B holds, or None, with a note, where it cannot be used."""
         try:
+            held = wandb_query.last_row(self.server(), wandb_run.account(self._wandb), self._state.values)
             try:
                 self._run = self._begin("online")
             except NotOnlineError as error:
@@ -138,10 +139,10 @@ class WandbCopy:
                     raise
                 self._notes.append(f" (WANDB_RUN_ID={self._state.values['id']} is the id of another run: not used)")
                 self._state.renew()
-                self._run = self._begin("online")
+                held, self._run = {}, self._begin("online")
             self._state.save(online=True)
             last = int(self._run.starting_step) - 1
-            self._compare(last)
+            self._compare(last, dict(self._run.summary) if held is None else held)
             return last
         except NotOnlineError as error:
             if self._options.get("strict"):
@@ -149,9 +150,8 @@ class WandbCopy:
             self._notes.append(f" (online did not work: {error})")
             return None
 
-    def _compare(self, last: int) -> None:
+    def _compare(self, last: int, held: Row) -> None:
         """ConflictError where W&B's last row is of an attempt with other numbers: a run that was cut back and trained on differently."""
-        held = dict(self._run.summary)
         for name, value in row_at(self._directory, last).items() if last >= 0 else ():
             if name not in ("step", "time") and differ(value, held.get(name)):
                 self._run.finish(exit_code=1)

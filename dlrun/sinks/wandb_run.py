@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,51 +12,29 @@ from typing import Any
 import yaml
 
 from dlrun.sinks.terminal import clean
+from dlrun.sinks.wandb_query import NotOnlineError
 
-PROBE_SECONDS = 4.0
 INIT_SECONDS = 12.0
-
-
-class NotOnlineError(Exception):
-    """W&B cannot be used online now; the text says why and what to do."""
 
 
 class ConflictError(NotOnlineError):
     """W&B holds something else under this run's id."""
 
 
-def unreachable(server: str) -> str | None:
-    """Why nothing answers at `server`; None where something does, or where only W&B itself can tell (its own proxy, certificates).
+def account(wandb: Any) -> str | None:
+    """The API key from the environment or the netrc file; None where W&B has another way to sign in. Nobody is asked for one.
 
-    Asked first, because wandb-core keeps trying until its time is up.
+    NotOnlineError where there is no account.
     """
-    if any(os.environ.get(name) for name in ("WANDB_HTTP_PROXY", "WANDB_HTTPS_PROXY")):
-        return None
-    request = urllib.request.Request(f"{server.rstrip('/')}/graphql", b'{"query": "{__typename}"}', {"Content-Type": "application/json"})
-    try:
-        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        return f"{server} answers {error.code} {error.reason}" if error.code >= 500 else None
-    except urllib.error.URLError as error:
-        return None if isinstance(error.reason, ssl.SSLError) else f"{server} cannot be reached ({error.reason})"
-    except TimeoutError:
-        return f"{server} does not answer within {PROBE_SECONDS:.0f} s"
-    except OSError as error:
-        return f"{server} cannot be reached ({error})"
-    except (http.client.HTTPException, ValueError):
-        return None
-    return None
-
-
-def no_account(wandb: Any) -> str | None:
-    """A line where no key is to be found, neither in the environment nor in the netrc file; nobody is asked for one."""
     try:
         from wandb.sdk.lib.wbauth import authenticate_session
 
         found = authenticate_session(host=server_of(wandb), source="dlrun", prompt=False, update_session=False)
     except (ImportError, TypeError):  # not W&B's public interface: `init` will say the same, later
-        return None
-    return None if found else "no W&B account is set up: run `wandb login`, or set WANDB_API_KEY"
+        return os.environ.get("WANDB_API_KEY") or None
+    if not found:
+        raise NotOnlineError("no W&B account is set up: run `wandb login`, or set WANDB_API_KEY")
+    return getattr(found, "api_key", None)
 
 
 def server_of(wandb: Any) -> str:
@@ -76,8 +50,6 @@ def begin(wandb: Any, mode: str, directory: Path, values: Mapping[str, Any], opt
     folder = home(directory, options)
     before = set((folder / "wandb").glob("run-*"))
     try:
-        if mode == "online" and (reason := no_account(wandb) or unreachable(server_of(wandb))):
-            raise NotOnlineError(reason)
         return _init(wandb, mode, folder, values, options, about)
     except Exception as error:
         if mode != "online":

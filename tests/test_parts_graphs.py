@@ -23,7 +23,7 @@ from dlrun.errors import UsageError
 from dlrun.functional.graphs import triangles
 from dlrun.look.targets import measure
 from dlrun.train import build_run
-from dlrun.types import DataSpec, Networks, Splits
+from dlrun.types import DataSpec, Metric, Networks, Splits
 
 HOWS = ("sum", "mean", "max", "min")
 
@@ -78,6 +78,11 @@ def test_counted_targets_alone_make_the_loss_the_metrics_and_the_mean_over_batch
     nets = Networks({"model": torch.nn.Identity()})
     found = learned.evaluate(nets, batch)
     assert found["loss"].value() == pytest.approx((1 + 4 + 16) / 3) and found["mae"].value() == pytest.approx(7 / 3)
+    plain = {"own": Metric("own", lambda out, y: (out - y).abs().mean())}  # a mean over what is left, and weighed by it
+    own = task("supervised", spec, loss=lambda out, y: (out - y).abs().mean())
+    own.bind(spec, own.criterion, plain)
+    pair = [own.evaluate(nets, batch[row : row + 1]) for row in (0, 1)]
+    assert all((pair[0][name] + pair[1][name]).value() == pytest.approx(7 / 3) for name in ("loss", "own"))
     halves = [learned.evaluate(nets, batch[row : row + 1]) for row in (0, 1)]
     assert all((halves[0][name] + halves[1][name]).value() == pytest.approx(found[name].value()) for name in found)
     classes = task("supervised", DataSpec(in_shape=(3, 1), out_shape=(3, 4), kind="graph", classes=4))

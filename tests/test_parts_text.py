@@ -201,6 +201,8 @@ def test_a_continuation_goes_on_token_by_token(temperature: float) -> None:
     prompt = torch.tensor([[0, 1, 2], [5, 3, 4]])
     assert continuation(Next(7), prompt, 5, temperature).tolist() == [[3, 4, 5, 6, 0], [5, 6, 0, 1, 2]]
     assert continuation(Next(7), prompt, 0, temperature).shape == (2, 0)
+    total = lambda x: 50.0 * torch.nn.functional.one_hot(x.sum(1, keepdim=True).expand_as(x) % 7, 7)  # noqa: E731 (of all three tokens)
+    assert continuation(total, prompt, 4, temperature).tolist() == [[3, 6, 4, 6], [5, 5, 0, 3]]
 
 
 def test_draws_follow_the_distribution_at_the_temperature() -> None:

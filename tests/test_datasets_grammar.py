@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import runs
 import torch
-from parts import options
+from parts import model, options
 from torch import nn
 
 from dlrun import registry
@@ -148,3 +148,10 @@ def test_a_network_that_sees_one_token_ends_at_the_bigram_entropy(tmp_path: Path
     _, bigram, rate = conditional_entropies(chain(2, 16, 4, 0), 3)
     assert code == 0 and rate < bigram - 0.5
     assert bigram - 0.01 < summary["metrics"]["test/loss"] < bigram + 0.015
+
+
+def test_a_transformer_without_blocks_sees_one_token() -> None:
+    net = model("transformer", (5,), (5, 7), 7, depth=0, width=16)
+    x = torch.tensor([[0, 1, 2, 3, 4], [5, 6, 2, 0, 4]])
+    out = net(x)
+    assert torch.equal(out[0, [2, 4]], out[1, [2, 4]]) and not torch.equal(out[0, 0], out[1, 0])

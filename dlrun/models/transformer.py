@@ -107,7 +107,7 @@ def transformer(
     vocab: int | None,
     *,
     width: Count,
-    depth: Count,
+    depth: Index,
     heads: Count,
     causal: bool,
     dropout: Fraction,
@@ -140,7 +140,7 @@ def transformer(
         raise ValueError(f"pool={pool} has no effect where there is one output a position: say pool=null")
     _refuse(width, heads, causal, positions, pool, separator, vocab)
     # 2 x depth branches add up to a variance of about 1; post-norm brings every sum back to 1 by itself.
-    branch = 1 / sqrt(2 * depth) if norm_first else 1.0
+    branch = 1 / sqrt(2 * max(depth, 1)) if norm_first else 1.0
     design = Design(width, heads, causal, dropout, branch, round(mlp_ratio * width), activation, norm_first)
     read = (pool or ("last" if causal else "mean")) if pooled else ""
     return Transformer(vocab, in_shape[0], final, read, design, depth, positions, separator, tied, readout_bias)

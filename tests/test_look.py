@@ -89,11 +89,11 @@ def test_counts_and_histograms_are_those_of_numpy() -> None:
 
 
 def test_constant_features_and_lost_values_are_counted() -> None:
-    x = torch.randn(40, 5)
-    x[:, 2], x[3, 0], x[4, 1] = 7.0, float("nan"), float("inf")
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(4))
+    x[:, 2], x[3, 0], x[4, 1], x[5, 0] = 7.0, float("nan"), float("inf"), -9.0
     facts = inputs.measure(data_of((x, torch.arange(40) % 2), (x[10:], torch.arange(30) % 2)))
     assert facts["train"]["not_finite"] == 2 and facts["train"]["constant"] == 1 and facts["val"]["not_finite"] == 0
-    assert facts["train"]["max"] == 7.0 and sum(facts["train"]["histogram"]) == 198
+    assert (facts["train"]["min"], facts["train"]["max"]) == (-9.0, 7.0) and sum(facts["train"]["histogram"]) == 198
     ids = {"x": torch.arange(20).view(10, 2) % 4, "y": torch.arange(20).view(10, 2) % 4}
     tokens = data_of(ids, ids, spec=DataSpec(kind="language_model", vocab=5))
     assert inputs.measure(tokens)["train"]["counts"] == [5, 5, 5, 5, 0] and targets.measure(tokens)["val"]["counts"] == [5, 5, 5, 5, 0]

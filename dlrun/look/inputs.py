@@ -70,7 +70,8 @@ def _sums(data: Data, split: str) -> dict[str, Any]:
             total + float(found.sum(dtype=torch.float64)),
             square + float(torch.linalg.vector_norm(found, dtype=torch.float64)) ** 2,
         )
-        low, high = torch.minimum(low, x.amin(0).cpu().float()), torch.maximum(high, x.amax(0).cpu().float())
+        least, most = (x, x) if found.numel() == x.numel() else (torch.where(x.isfinite(), x, end) for end in (torch.inf, -torch.inf))
+        low, high = torch.minimum(low, least.amin(0).cpu().float()), torch.maximum(high, most.amax(0).cpu().float())
     if not count:
         return {"rows": rows, "mean": None, "std": None, "min": None, "max": None, "features": 0, "constant": 0, "not_finite": lost}
     mean = total / count

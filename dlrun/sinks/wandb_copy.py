@@ -39,6 +39,7 @@ class WandbCopy:
                 raise
             raise NotOnlineError("the package wandb is not installed: pip install wandb, then dlrun sync RUN uploads the run") from None
         self._wandb: Any = wandb
+        wandb_run.lighten(wandb)
         self._options = dict(kinds["wandb"])
         self._options["seconds"] = MODEL_SECONDS if self._options["log_model"] else FINISH_SECONDS
         self._job: Row = {}
@@ -76,7 +77,7 @@ class WandbCopy:
         last = self._online() if self._options["mode"] == "online" else None
         if last is None:
             self._options["mode"] = "offline"
-            last = self._state.last_step()
+            last = self._state.last_step(self._options.get("dir"))
             self._run = self._begin("offline")
         folder = os.path.relpath(Path(self._run.settings.sync_dir), self._directory)
         wanted = self._options["log_model"] if self._options["mode"] == "online" else False

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import MissingError
-from dlrun.rundir import fsync_directory
+from dlrun.plain_files import read_plain
+from dlrun.rundir import LARGEST_JSON, fsync_directory
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
@@ -163,7 +164,7 @@ def save(run: Path, step: int, state: Mapping[str, Any], tensors: Mapping[str, M
 def steps(run: Path) -> list[int]:
     """Steps that have a checkpoint directory, whole or not, oldest first."""
     found = [path.name.removeprefix("step-") for path in (run / "checkpoints").glob("step-*") if path.is_dir()]
-    return sorted(int(name) for name in found if name.isdigit())
+    return sorted(int(name) for name in found if name.isascii() and name.isdecimal())
 
 
 def prune(run: Path, keep: int, also: set[int]) -> None:
@@ -180,17 +181,29 @@ def prune(run: Path, keep: int, also: set[int]) -> None:
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
-        if (path / MANIFEST).stat().st_size > 64 << 20:
-            raise MissingError(f"{path / MANIFEST} is larger than 64 MiB")
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_plain(path / MANIFEST, LARGEST_JSON))
         seal = manifest.pop("sha256")
         if _sealed(manifest)["sha256"] != seal or manifest["format"] != FORMAT:
             raise MissingError(f"{path / MANIFEST} does not match its own sum")
+        if not _well_formed(manifest):
+            raise MissingError(f"{path / MANIFEST} does not list a step and files with their sizes and sums")
         return manifest
     except FileNotFoundError:
         raise MissingError(f"{path} has no {MANIFEST}: the checkpoint was never finished") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(f"{path / MANIFEST} cannot be read: {type(error).__name__}") from None
+
+
+def _well_formed(manifest: dict[str, Any]) -> bool:
+    """Whether the entries have the types that `save` writes; the sum says nothing of who made it."""
+    files, step = manifest["files"], manifest["step"]
+    kinds = {"sha256": str, "bytes": int, "names": list}
+    return (
+        type(step) is int
+        and 0 <= step < 10**18
+        and isinstance(files, dict)
+        and all(isinstance(facts, dict) and all(type(facts.get(k)) is kind for k, kind in kinds.items()) for facts in files.values())
+    )
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -216,10 +229,12 @@ def read(path: Path) -> Checkpoint:
 
     manifest = verify(path)
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_plain(path / "state.json", LARGEST_JSON))
+        if not isinstance(state, dict):
+            raise MissingError(f"{path / 'state.json'} holds a {type(state).__name__}, expected an object")
         tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise MissingError(f"{path} cannot be read: {error}") from None
+    except (SafetensorError, ValueError, RecursionError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise MissingError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
     for name, facts in manifest["files"].items():
         have = sorted(state) if name == "state.json" else sorted(tensors[name.removesuffix(".safetensors")])
         if have != facts["names"]:

@@ -6,11 +6,12 @@ they stay tensors until the next flush.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 BINS = 64
 FACTS = ("low", "high", "nonfinite", "sum", "sum_squares")
 NAME = "histograms.jsonl"
+LONGEST_LINE = 1 << 26
 
 
 class Histograms:
@@ -91,15 +93,20 @@ def _plain(row: dict[str, Tensor]) -> dict[str, Any]:
 def cut_back(path: Path, step: int) -> None:
     """Shorten a file of histograms to the rows up to `step`; a half-written last line goes as well."""
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with open(path, "rb") as file:
+            kept = sum(len(line) for line in itertools.takewhile(lambda line: _is_up_to(line, step), _lines(file)))
     except FileNotFoundError:
         return
-    kept = 0
-    for line in lines:
-        try:
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept += len(line)
     os.truncate(path, kept)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(LONGEST_LINE):
+        yield line
+
+
+def _is_up_to(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False

@@ -16,6 +16,7 @@ from dlrun.build import build
 from dlrun.config import Config, compose
 from dlrun.data import Data
 from dlrun.errors import MissingError
+from dlrun.plain_files import only_plain
 from dlrun.plugins import load_plugins
 from dlrun.run import Run
 from dlrun.start import find_checkpoint
@@ -55,6 +56,7 @@ def load(run: str | Path, step: str | int = "best", plugins: Sequence[str] = (),
     path = Path(run).expanduser()
     if not (path / "config.yaml").is_file():
         raise MissingError(f"{path} is no run directory: it has no config.yaml")
+    only_plain(path)
     load_plugins(plugins)
     config = compose([], from_file=path / "config.yaml")
     built = build(config, with_optimizers=False, load_start=False)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from dlrun.errors import MissingError
+from dlrun.plain_files import fresh, only_plain, read_plain
 
 LARGEST_JSON = 64 << 20
+CHUNK_BYTES = 1 << 20
 
 
 def jsonable(value: Any) -> Any:
@@ -45,7 +47,7 @@ def fsync_directory(path: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the whole new one, never a part."""
     part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as file:
+    with open(fresh(part), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -55,9 +57,7 @@ def write_atomic(path: Path, text: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a run directory as data; MissingError where it is damaged, not there, or too large."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise MissingError(f"{path} is larger than {LARGEST_JSON >> 20} MiB: it is not one of dlrun's")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_plain(path, LARGEST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"{path} cannot be read: {type(error).__name__}") from None
     if not isinstance(found, dict):
@@ -105,7 +105,7 @@ class RunDir:
     """An open run directory, locked against other processes until `close`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = only_plain(path, written=True)
         self._lock = self._acquire()
         self.metrics = open(path / "metrics.jsonl", "ab")  # noqa: SIM115 (lives as long as the run)
         self.events = open(path / "events.jsonl", "ab")  # noqa: SIM115
@@ -160,9 +160,21 @@ class RunDir:
             )
         os.ftruncate(self.metrics.fileno(), length)
         self.metrics.seek(0, os.SEEK_END)
-        text = (self.path / "events.jsonl").read_bytes()
-        os.ftruncate(self.events.fileno(), text.rfind(b"\n") + 1)
+        os.ftruncate(self.events.fileno(), _whole_lines(self.path / "events.jsonl"))
         self.events.seek(0, os.SEEK_END)
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes of `path` up to the end of its last whole line, read from the end."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - CHUNK_BYTES)
+            file.seek(begin)
+            if (found := file.read(end - begin).rfind(b"\n")) >= 0:
+                return begin + found + 1
+            end = begin
+    return 0
 
 
 def command_line() -> str:

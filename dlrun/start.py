@@ -5,7 +5,6 @@ Takes weights, never code or optimizer state: what a fine-tuning, a probe or a t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,18 +14,21 @@ from torch import Tensor, nn
 
 from dlrun import checkpoint
 from dlrun.errors import MissingError, UsageError
+from dlrun.plain_files import only_plain
+from dlrun.rundir import read_json
 
 
 def find_checkpoint(run: Path, step: str | int) -> checkpoint.Checkpoint:
     """The checkpoint of `run` at a step, its last, or the one its best validation value came from."""
     if not (run / "checkpoints").is_dir():
         raise MissingError(f"{run} is no run directory: it has no checkpoints/")
+    only_plain(run)
     if step == "last":
         return checkpoint.newest(run)[0]
     if step == "best":
         try:
-            step = int(json.loads((run / "summary.json").read_text(encoding="utf-8"))["best"]["step"])
-        except (OSError, ValueError, KeyError, TypeError):
+            step = int(read_json(run / "summary.json")["best"]["step"])
+        except (MissingError, ValueError, KeyError, TypeError, OverflowError):
             raise MissingError(f"{run / 'summary.json'} names no best step: take step last") from None
     path = checkpoint.step_directory(run, int(step))
     if not path.is_dir():

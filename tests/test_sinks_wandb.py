@@ -63,8 +63,8 @@ def begun(run: Path, options: dict[str, Any], step: int = 0) -> Background:
 
 def test_online_all_there_is_and_no_secret(run: Path, store: Store) -> None:
     (run / "checkpoints" / "step-00000009").mkdir(parents=True)
-    for name in ("model.safetensors", "MANIFEST.json"):
-        (run / "checkpoints" / "step-00000009" / name).write_text(name)
+    for name, text in (("model.safetensors", "w"), ("MANIFEST.json", '{"files": {"model.safetensors": {}}}'), ("stray.txt", "is not sent")):
+        (run / "checkpoints" / "step-00000009" / name).write_text(text)
     background = begun(run, {**ONLINE, "log_model": True, "group": "g", "notes": "n", "entity": "team", "project": "p"})
     write(run, range(6))
     wait_for(lambda: noted(run).get("step") == 5)

@@ -8,6 +8,7 @@ from typing import Any
 from dlrun.cli.arguments import Arguments
 from dlrun.config.places import printable
 from dlrun.errors import MissingError, UsageError
+from dlrun.plain_files import only_plain
 
 
 def load_named_plugins(arguments: Arguments) -> None:
@@ -59,7 +60,7 @@ def saved_run(arguments: Arguments) -> Path:
     path = Path(arguments.positional[0]).expanduser()
     if not (path / "config.yaml").is_file():
         raise MissingError(f"{printable(str(path), 200)} is no run directory: it has no config.yaml")
-    return path
+    return only_plain(path)
 
 
 def saved_config(arguments: Arguments, run: Path) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from dlrun.cli.arguments import Arguments
 from dlrun.config.places import printable
 from dlrun.errors import DlrunError, MissingError, UsageError
+from dlrun.plain_files import only_plain
 
 SETTABLE = ("mode", "project", "entity", "group", "name", "tags", "notes", "log_model")
 
@@ -96,6 +97,7 @@ def _saved(directory: Path) -> dict[str, Any]:
 
     if not (directory / "config.yaml").is_file():
         raise MissingError("no run directory: it has no config.yaml")
+    only_plain(directory)
     saved = read(str(directory / "config.yaml")).values
     if not isinstance(saved.get("log"), dict) or not isinstance(saved["log"].get("wandb"), dict):
         raise MissingError("config.yaml has no log.wandb: it is not one of dlrun's")

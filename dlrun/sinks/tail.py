@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dlrun.errors import MissingError
+from dlrun.plain_files import read_plain
+
 CHUNK_BYTES = 1 << 22
+LARGEST_JSON = 1 << 26
+MOST_EVENTS = 1_000_000
 
 Row = dict[str, Any]
 
@@ -88,12 +93,17 @@ def parsed(line: bytes) -> Row | None:
 
 def events_of(directory: Path) -> list[Row]:
     """All events of a run."""
-    return [event for rows in Tail(directory / "events.jsonl").read() for event in rows]
+    events: list[Row] = []
+    for rows in Tail(directory / "events.jsonl").read():
+        events += rows
+        if len(events) > MOST_EVENTS:
+            raise ValueError(f"events.jsonl has more than {MOST_EVENTS} lines: it is not one of dlrun's")
+    return events
 
 
 def summary_of(directory: Path) -> Row:
     """The run's summary as it stands, {} where there is none."""
     try:
-        return parsed((directory / "summary.json").read_bytes()) or {}
-    except OSError:
+        return parsed(read_plain(directory / "summary.json", LARGEST_JSON)) or {}
+    except (OSError, MissingError):
         return {}

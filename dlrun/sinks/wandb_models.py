@@ -5,13 +5,20 @@ Offline nothing is staged (W&B would copy every checkpoint into the user's home)
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dlrun.errors import MissingError
+from dlrun.plain_files import read_plain
+from dlrun.sinks.tail import LARGEST_JSON
+
+MANIFEST = "MANIFEST.json"
 Row = dict[str, Any]
 WAIT_SECONDS = 500
 
@@ -59,15 +66,25 @@ class Models:
         with tempfile.TemporaryDirectory(dir=self._directory / "wandb") as folder:
             copy = Path(folder) / "checkpoint"
             try:
-                shutil.copytree(self._directory / "checkpoints" / f"step-{step:08d}", copy, copy_function=_link)
-            except (shutil.Error, FileNotFoundError):
-                return  # pruned at this moment: `at_end` counts it
+                _take(self._directory / "checkpoints" / f"step-{step:08d}", copy)
+            except (OSError, MissingError, ValueError, KeyError, TypeError, RecursionError):
+                return  # pruned at this moment, or damaged: `at_end` counts it
             artifact = self._wandb.Artifact(f"model-{self._run.id}", type="model", metadata={"step": step})
             artifact.add_dir(str(copy))
             self._sent.append((step, self._run.log_artifact(artifact, aliases=["latest", f"step-{step}", *aliases])))
 
 
-def _link(source: str, target: str) -> None:
+def _take(source: Path, target: Path) -> None:
+    """Link what the checkpoint's manifest lists, and nothing else that lies there: no link leads a file of the user's into an upload."""
+    names = list(json.loads(read_plain(source / MANIFEST, LARGEST_JSON))["files"])
+    target.mkdir()
+    for name in [MANIFEST, *names]:
+        if Path(name).name != name or not stat.S_ISREG((source / name).lstat().st_mode):
+            raise ValueError(f"{name!r} is no plain file of a checkpoint")
+        _link(source / name, target / name)
+
+
+def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links

@@ -6,14 +6,17 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dlrun.errors import MissingError
+from dlrun.plain_files import fresh, read_plain
 from dlrun.sinks.tail import Rows, summary_of
 from dlrun.sinks.wandb_options import VARIABLES
 
 Row = dict[str, Any]
+MOST_BYTES = 1 << 20
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -23,16 +26,17 @@ class State:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         try:
-            values = json.loads((directory / "wandb.json").read_text())
-        except (OSError, ValueError, RecursionError):
+            values = json.loads(read_plain(directory / "wandb.json", MOST_BYTES))
+        except (OSError, ValueError, RecursionError, MissingError):
             values = {}
-        self.values: Row = values if isinstance(values, dict) else {}
+        self.values: Row = values if isinstance(values, dict) and _is_id(values.get("id")) else {}
 
     def save(self, **changes: Any) -> None:
         """Take up changes and write all."""
         self.values |= changes
         part = self._directory / "wandb.json.part"
-        part.write_text(json.dumps(self.values, indent=1) + "\n")
+        with open(fresh(part), "w", encoding="utf-8") as file:
+            file.write(json.dumps(self.values, indent=1) + "\n")
         part.replace(self._directory / "wandb.json")
 
     def identify(self, options: Mapping[str, Any]) -> None:
@@ -47,11 +51,24 @@ class State:
         """Another id: nothing of this run is under it."""
         self.values |= {"id": new_id(), "id_given": False, "online": False, "uploaded": None, "artifacts": []}
 
-    def last_step(self) -> int:
+    def last_step(self, home: str | None) -> int:
         """The last step in local files: as noted where they were closed, else read from them (a kill leaves the note behind or ahead)."""
         if self.values.get("complete", True):
             return int(self.values.get("step", -1))
-        return max([-1, *(last_in(self._directory / folder) for folder in self.values.get("folders", []))])
+        return max([-1, *(last_in(folder) for folder in self._folders(home))])
+
+    def _folders(self, home: str | None) -> Iterator[Path]:
+        """The noted local folders that lie where they may: in the run's directory or below `home` (WANDB_DIR)."""
+        roots = [self._directory.resolve(), *([Path(home).expanduser().resolve()] if home else [])]
+        for noted in self.values.get("folders", []):
+            folder = (self._directory / str(noted)).resolve()
+            if any(folder.is_relative_to(root) for root in roots):
+                yield folder
+
+
+def _is_id(text: Any) -> bool:
+    """Whether `text` can be an id that stands in names of folders."""
+    return isinstance(text, str) and 0 < len(text) <= 128 and text.isprintable() and text[0] != "." and not set(text) & set("/\\*[]")
 
 
 def new_id() -> str:

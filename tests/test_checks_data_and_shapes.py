@@ -49,13 +49,13 @@ def test_columns_against_rows(case: str) -> None:
     plug("loss", "mine", LIKE_MSE[case])
     dataset = "zero_one" if case == "by_class" else "near_targets"
     findings = found(f"dataset={dataset}", "task=supervised", "model=column", "loss=mine")
-    assert first_loud(findings) == "shapes" and findings["shapes"].level == "error"
-    assert "outputs (64, 1) and targets (64,) broadcast" in findings["shapes"].message
+    assert first_loud(findings) == "shape_contract" and findings["shape_contract"].level == "error"
+    assert "outputs (64, 1) and targets (64,) broadcast" in findings["shape_contract"].message
 
 
 def test_columns_against_rows_where_the_loss_takes_care() -> None:
     findings = found("dataset=near_targets", "task=supervised", "model=column", "loss=squeezes")
-    assert findings["shapes"].level == "ok" and findings["shapes"].numbers["outputs"] == [[64, 1]]
+    assert findings["shape_contract"].level == "ok" and findings["shape_contract"].numbers["outputs"] == [[64, 1]]
 
 
 def test_a_ranking_loss_may_broadcast() -> None:
@@ -72,16 +72,16 @@ def test_labels_that_start_at_one_against_a_head_of_the_right_size() -> None:
     plug("dataset", "from_one", of_blobs(lambda x, y: (x, y + 1)))
     plug("model", "four", lambda: Net(8, 4))
     findings = found("dataset=from_one", "task=supervised", "model=four")
-    shapes = findings["shapes"]
-    assert first_loud(findings) == "shapes" and shapes.level == "error" and "targets go from 1 to 4" in shapes.message
-    assert "start at 1" in shapes.cause and findings["initial_loss"].level == "not_applicable"
+    shapes = findings["shape_contract"]
+    assert first_loud(findings) == "shape_contract" and shapes.level == "error" and "targets go from 1 to 4" in shapes.message
+    assert "start at 1" in shapes.cause and findings["init_loss"].level == "not_applicable"
 
 
 def test_labels_that_start_at_one_where_classes_are_inferred() -> None:
     plug("dataset", "from_one", of_blobs(lambda x, y: (x, y + 1)))
     findings = found("dataset=from_one", "task=supervised")
-    assert first_loud(findings) == "shapes" and findings["shapes"].level == "warning"
-    assert "labels go from 1 to 4" in findings["shapes"].message
+    assert first_loud(findings) == "shape_contract" and findings["shape_contract"].level == "warning"
+    assert "labels go from 1 to 4" in findings["shape_contract"].message
 
 
 def test_a_class_too_many_for_images_of_classes() -> None:
@@ -89,20 +89,20 @@ def test_a_class_too_many_for_images_of_classes() -> None:
     x = torch.randn(64, 1, 5, 5)
     y = torch.arange(64 * 25).reshape(64, 5, 5) % 3
     plug("dataset", "areas", lambda: checks_healthy.Splits((x, y), (x, y), spec=checks_healthy.DataSpec((1, 5, 5), (2, 5, 5), "other")))
-    shapes = found("dataset=areas", "task=supervised", "model=narrow", "loss=over_classes")["shapes"]
+    shapes = found("dataset=areas", "task=supervised", "model=narrow", "loss=over_classes")["shape_contract"]
     assert shapes.level == "error" and "targets go from 0 to 2, the outputs have 2 classes" in shapes.message
 
 
 def test_a_loss_that_is_not_reduced() -> None:
     plug("loss", "rows", lambda out, y: F.cross_entropy(out, y, reduction="none"))
     findings = found(*CLOUDS, "loss=rows")
-    shapes = findings["shapes"]
+    shapes = findings["shape_contract"]
     assert shapes.level == "error" and "the loss has shape (64,)" in shapes.message and shapes.numbers["loss"] == [64]
-    assert findings["loss_falls"].level == "not_applicable"
+    assert findings["step_lowers_loss"].level == "not_applicable"
 
 
 def test_a_crash_is_one_finding_and_the_rest_says_so() -> None:
     plug("model", "wrong", lambda: nn.Linear(5, 4))
     findings = found(*CLOUDS, "model=wrong", level="check")
-    assert [f.level for f in findings.values()].count("error") == 1 and "RuntimeError" in findings["shapes"].message
-    assert findings["overfit_batch"].message == "not run: shapes found that the set-up cannot run"
+    assert [f.level for f in findings.values()].count("error") == 1 and "RuntimeError" in findings["shape_contract"].message
+    assert findings["overfit_1_batch_few"].message == "not run: shape_contract found that the set-up cannot run"

@@ -25,17 +25,16 @@ def test_what_cannot_be_copied_is_not_applicable() -> None:
     plug("model", "locked", Locked)
     findings = found(*CLOUDS, "model=locked", level="check")
     assert {f.level for f in findings.values()} == {"ok", "not_applicable"}
-    assert findings["ownership"].level == findings["finite_data"].level == "ok"
-    assert "the networks cannot be copied (TypeError: cannot pickle" in findings["loss_falls"].message
+    assert findings["optimizer_owns"].level == findings["finite_data"].level == "ok"
+    assert "the networks cannot be copied (TypeError: cannot pickle" in findings["step_lowers_loss"].message
 
 
 def test_json_has_the_contract_s_keys_and_plain_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "dataset=moons", "device=cpu", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True and document["seconds"] > 0
-    assert [finding["check"] for finding in document["findings"]] == [
-        "finite_data", "shapes", "initial_loss", "mode_switch", "ownership", "loss_falls", "overfit_batch",
-    ]  # fmt: skip
+    order = ["finite_data", "shape_contract", "init_loss", "mode_switch", "optimizer_owns", "step_lowers_loss", "overfit_1_batch_few"]
+    assert [finding["check"] for finding in document["findings"] if finding["check"] in order] == order
     for finding in document["findings"]:
         assert list(finding)[:7] == ["check", "level", "message", "cause", "next", "numbers", "threshold"]
 
@@ -46,9 +45,9 @@ def test_an_error_exits_1_and_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["check", *words, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     loud = [f for f in document["findings"] if f["level"] in ("warning", "error")]
-    assert document["ok"] is False and loud[0]["check"] == "initial_loss" and loud[0]["cause"] and loud[0]["next"] and loud[0]["threshold"]
+    assert document["ok"] is False and loud[0]["check"] == "init_loss" and loud[0]["cause"] and loud[0]["next"] and loud[0]["threshold"]
     assert main(["check", *words]) == 1
-    assert "check initial_loss: ERROR: first loss" in capsys.readouterr().out
+    assert "check init_loss: ERROR: first loss" in capsys.readouterr().out
 
 
 def test_numbers_become_plain() -> None:

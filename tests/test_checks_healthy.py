@@ -124,4 +124,4 @@ def test_a_start_from_another_run_is_no_fault(tmp_path: Path) -> None:
     assert code == 0
     findings = run_checks(build_run(compose([*runs.QUIET, "dataset=moons", f"start.from={run}"])), "check")
     assert loud(findings) == []
-    assert next(f for f in findings if f.check == "initial_loss").message.endswith("the weights are not fresh")
+    assert next(f for f in findings if f.check == "init_loss").message.endswith("the weights are not fresh")

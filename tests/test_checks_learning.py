@@ -11,7 +11,7 @@ from checks_found import CLOUDS, big, built, first_loud, found, parts, plug  # n
 from checks_healthy import Net
 from torch import Tensor, nn
 
-from dlrun.checks.overfit_batch import Attempt, verdict
+from dlrun.checks.overfit_1_batch_few import Attempt, verdict
 
 
 def adam(named: Any, lr: float = 1e-3) -> Any:
@@ -41,13 +41,13 @@ def test_who_owns_the_parameters(case: str) -> None:
     make, level, words = OWNERS[case]
     plug("optimizer", "mine", make)
     findings = found(*CLOUDS, "optimizer=mine")
-    assert findings["ownership"].level == level and words in findings["ownership"].message
-    assert first_loud(findings) == ("ownership" if level == "error" else "")
+    assert findings["optimizer_owns"].level == level and words in findings["optimizer_owns"].message
+    assert first_loud(findings) == ("optimizer_owns" if level == "error" else "")
 
 
 def test_one_flat_tensor_owns_what_lies_in_it() -> None:
     plug("optimizer", "flat", flat)
-    assert found(*CLOUDS, "optimizer=flat")["ownership"].level == "ok"
+    assert found(*CLOUDS, "optimizer=flat")["optimizer_owns"].level == "ok"
 
 
 def test_parameters_held_twice() -> None:
@@ -57,14 +57,14 @@ def test_parameters_held_twice() -> None:
             self.param_groups.append({**self.param_groups[0], "params": [named[0][1]]})
 
     plug("optimizer", "twice", lambda named_parameters: Twice(named_parameters))
-    finding = found(*CLOUDS, "optimizer=twice")["ownership"]
+    finding = found(*CLOUDS, "optimizer=twice")["optimizer_owns"]
     assert finding.level == "error" and len(finding.numbers["twice"]) == 1
 
 
 def test_what_is_declared_frozen() -> None:
     plug("optimizer", "mine", OWNERS["first_layer"][0])
-    assert found(*CLOUDS, "optimizer=mine", "expects.frozen=[model.2.*,model.4.*]")["ownership"].level in ("ok", "error")
-    moving = found(*CLOUDS, "expects.frozen=['model.1.*']")["ownership"]
+    assert found(*CLOUDS, "optimizer=mine", "expects.frozen=[model.2.*,model.4.*]")["optimizer_owns"].level in ("ok", "error")
+    moving = found(*CLOUDS, "expects.frozen=['model.1.*']")["optimizer_owns"]
     assert moving.level == "error" and "declared by expects.frozen" in moving.message
 
 
@@ -99,19 +99,21 @@ def test_the_loss_falls_on_one_batch(case: str) -> None:
     plug("optimizer", "of_copy", OWNERS["copy"][0])
     plug("model", "detached", lambda: detached(8, 4))
     findings = found(*CLOUDS, *words)
-    finding = findings["loss_falls"]
+    finding = findings["step_lowers_loss"]
     assert finding.level == level and cause in finding.cause, finding
-    assert first_loud(findings) == {"ok": "", "error": "ownership" if case == "copy" else "loss_falls"}[level]
+    assert first_loud(findings) == {"ok": "", "error": "optimizer_owns" if case == "copy" else "step_lowers_loss"}[level]
     assert level == "error" or finding.numbers["after"] < 0.8 * finding.numbers["before"]
 
 
 def test_time_cannot_change_the_verdict_of_a_healthy_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dlrun.checks.loss_falls as module
+    import dlrun.checks.step_lowers_loss as module
 
     verdicts = []
     for seconds in (0.0, 100.0):
-        monkeypatch.setattr(module.loss_falls.__globals__["time"], "perf_counter", iter(range(0, 10**6, 1 + int(seconds == 0))).__next__)
-        verdicts.append([found("dataset=moons", f"optimizer={o}")["loss_falls"].level for o in ("sgd", "adamw")])
+        monkeypatch.setattr(
+            module.step_lowers_loss.__globals__["time"], "perf_counter", iter(range(0, 10**6, 1 + int(seconds == 0))).__next__
+        )
+        verdicts.append([found("dataset=moons", f"optimizer={o}")["step_lowers_loss"].level for o in ("sgd", "adamw")])
     assert verdicts == [["ok", "ok"]] * 2
 
 
@@ -122,7 +124,7 @@ class Same(Net):
 
 def test_one_batch_is_overfitted() -> None:
     for dataset in ("moons", "digits"):
-        finding = found(f"dataset={dataset}", level="check")["overfit_batch"]
+        finding = found(f"dataset={dataset}", level="check")["overfit_1_batch_few"]
         assert finding.level == "ok" and finding.message.startswith("overfitted one batch of 32 rows: loss ")
         assert finding.message.endswith(f"in {finding.numbers['steps']} steps") and " -> " in finding.message
         assert finding.numbers["after"] <= 0.05 * finding.numbers["before"]
@@ -130,21 +132,21 @@ def test_one_batch_is_overfitted() -> None:
 
 def test_one_batch_is_not_overfitted() -> None:
     plug("model", "same", lambda: Same(8, 4))
-    finding = found(*CLOUDS, "model=same", level="check")["overfit_batch"]
+    finding = found(*CLOUDS, "model=same", level="check")["overfit_1_batch_few"]
     assert finding.level == "error" and "every row gets the same output" in finding.message
     assert len(finding.numbers["tries"]) == 3
 
 
 def test_a_floor_that_the_model_cannot_reach_is_no_fault() -> None:
-    finding = found("dataset=moons", "model=linear", level="check")["overfit_batch"]
+    finding = found("dataset=moons", "model=linear", level="check")["overfit_1_batch_few"]
     assert finding.level in ("ok", "info") and finding.numbers["after"] < 0.7 * finding.numbers["before"]
 
 
 def test_slow_networks_are_stopped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dlrun.checks.overfit_batch import overfit_batch
+    from dlrun.checks.overfit_1_batch_few import overfit_1_batch_few
 
-    monkeypatch.setitem(overfit_batch.__globals__, "SECONDS", 0.0)
-    finding = found("dataset=moons", level="check")["overfit_batch"]
+    monkeypatch.setitem(overfit_1_batch_few.__globals__, "SECONDS", 0.0)
+    finding = found("dataset=moons", level="check")["overfit_1_batch_few"]
     assert finding.level in ("info", "warning") and "stopped after 0 s" in finding.message and finding.numbers["steps"] == 1
 
 

@@ -97,7 +97,7 @@ def test_kinds_are_those_a_plugin_can_bring() -> None:
         (["model", "größe"], "cannot name a part"),
         (["model", "lambda"], "a word of Python"),
         (["model", "mlp"], "dlrun eject model/mlp"),
-        (["check", "shapes"], "has a check shapes already"),
+        (["check", "shape_contract"], "has a check shape_contract already"),
         (["model", "random"], "installed Python module"),
         (["model", "torch"], "installed Python module"),
         (["model", "dlrun"], "installed Python module"),

@@ -91,7 +91,7 @@ def test_evaluation_batches_are_as_large_as_those_of_training() -> None:
 def test_checks_know_the_reference_and_warn_of_nothing() -> None:
     findings = {finding.check: finding for finding in run_checks(built(), "fast")}
     assert not [f for f in findings.values() if f.level in ("warning", "error")]
-    assert "outputs of zero, ln 127 would give 4.8442" in findings["initial_loss"].message
+    assert "outputs of zero, ln 127 would give 4.8442" in findings["init_loss"].message
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ def findings(*words: str) -> dict[str, Any]:
 def test_a_head_for_other_data_is_said_and_never_called_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.PLUGINS["model"], "seven", lambda: nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 7)))
     found = findings("dataset=moons", "model=seven")
-    assert found["shapes"].level == "warning" and "7 outputs, the data 2 classes" in found["shapes"].message
-    assert "ln 2)" not in found["initial_loss"].message and "ln 7" in found["initial_loss"].message
+    assert found["shape_contract"].level == "warning" and "7 outputs, the data 2 classes" in found["shape_contract"].message
+    assert "ln 2)" not in found["init_loss"].message and "ln 7" in found["init_loss"].message
 
 
 def test_consequences_of_broken_data_are_folded_under_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def _digested(subject: Subject, batch: Batch, row: int) -> bool:
         return math.isfinite(subject.batch_loss(run, subject.prepared(run, batch[low : low + 4]), training=False))
     except NoCopy:
         return False
-    except Exception:  # a set-up that cannot run digests nothing; `shapes` says why
+    except Exception:  # a set-up that cannot run digests nothing; `shape_contract` says why
         return False
 
 

@@ -47,7 +47,7 @@ def _choice(kind: str, name: str) -> str:
 def check_name(kind: str, name: str) -> None:
     """UsageError unless `name` can be that of a part, of a Python module and of nothing that is there already."""
     import keyword
-    from importlib.util import find_spec
+    from importlib.machinery import PathFinder
 
     said = printable(repr(name), 80)
     if not is_name(name) or name.startswith("_") or name == "NAME":
@@ -59,11 +59,7 @@ def check_name(kind: str, name: str) -> None:
     if name in builtin_names(kind) or (kind == "check" and os.path.isfile(os.path.join(PACKAGE, "checks", f"{name}.py"))):
         raise UsageError(f"dlrun has a {kind} {name} already: take another name, or edit a copy of it: dlrun eject {kind}/{name}")
     here = [path for path in sys.path if path not in ("", os.getcwd())]
-    before, sys.path[:] = list(sys.path), here
-    try:
-        taken = name in HERE or name in sys.stdlib_module_names or find_spec(name) is not None
-    finally:
-        sys.path[:] = before
+    taken = name in HERE or name in sys.stdlib_module_names or PathFinder.find_spec(name, here) is not None
     if taken:
         raise UsageError(f"{said} is the name of an installed Python module, which a file {name}.py would hide: take another name")
 

@@ -41,7 +41,7 @@ class Losses(Watch):
 
 
 @check(stage="learning", moment="fast", recipe="Hacker's Guide: one datapoint, then a few, then all")
-def loss_falls(subject: Subject) -> Finding:
+def step_lowers_loss(subject: Subject) -> Finding:
     """Loss on 32 rows of the first batch before and after at most 20 steps, under the same noise.
 
     0.3 s are enough where the loss falls; where it does not, all 20 steps are taken (3 s at most), so that no verdict hangs on the time.

@@ -49,7 +49,7 @@ class Attempt:
 
 
 @check(stage="learning", moment="check", recipe="Hacker's Guide: one datapoint, then a few, then all; Karpathy: overfit one batch")
-def overfit_batch(subject: Subject) -> Finding:
+def overfit_1_batch_few(subject: Subject) -> Finding:
     """Up to 300 steps on 32 fixed rows with the real optimizer, dropout off, at its base rate; at 3 and 0.3 times it if that fails."""
     if subject.loss_task is None:
         return skipped("players that oppose each other have no loss to drive down")

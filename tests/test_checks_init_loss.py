@@ -28,8 +28,8 @@ class times(big):
 def test_a_last_layer_scaled_by_30_is_an_error_of_the_first_loss(seed: int) -> None:
     plug("model", "big", big)
     findings = found("dataset=moons", "model=big", f"seed={seed}")
-    first = findings["initial_loss"]
-    assert first_loud(findings) == "initial_loss"
+    first = findings["init_loss"]
+    assert first_loud(findings) == "init_loss"
     assert first.level == "error" and "first loss" in first.message and "last layer" in first.cause
     assert 2.6 < first.numbers["last_layer_gain"] < 3.4 and first.numbers["expected"] == pytest.approx(math.log(2))
 
@@ -48,7 +48,7 @@ def test_weights_that_learned_elsewhere_are_no_luck() -> None:
     with torch.no_grad():
         list(weights.net.children())[-1].weight.mul_(3)
     plug("model", "known", lambda: copy.deepcopy(weights))
-    first = found("dataset=moons", "model=known")["initial_loss"]
+    first = found("dataset=moons", "model=known")["init_loss"]
     assert first.level == "info" and first.numbers["last_layer_gain"] > 2.4
     assert first.numbers["other_seeds"] == pytest.approx(first.numbers["loss"], rel=1e-4) and "lower than" in first.message
 
@@ -57,26 +57,26 @@ def test_kaiming_heads_are_none(seeds: int = 3) -> None:
     """A last layer with He's own scale is 14 times the built-in one's: usual elsewhere, so no error even where the loss starts high."""
     plug("model", "big", big)
     for seed in range(seeds):
-        first = found("dataset=moons", "model=big", "model.factor=14.1", f"seed={seed}")["initial_loss"]
+        first = found("dataset=moons", "model=big", "model.factor=14.1", f"seed={seed}")["init_loss"]
         assert first.level in ("ok", "info", "warning"), first
         assert first_loud(found("dataset=digits", "model=big", "model.factor=5.8", f"seed={seed}")) == ""
 
 
 def test_scaled_outputs_are_found_as_well() -> None:
     plug("model", "times", times)
-    assert found("dataset=moons", "model=times")["initial_loss"].level == "error"
+    assert found("dataset=moons", "model=times")["init_loss"].level == "error"
 
 
 def test_the_first_loss_beside_ln_c() -> None:
     for dataset, classes in (("moons", 2), ("digits", 10)):
-        first = found(f"dataset={dataset}")["initial_loss"]
+        first = found(f"dataset={dataset}")["init_loss"]
         assert first.level == "ok" and f"(ln {classes})" in first.message
         assert first.numbers["loss"] == pytest.approx(math.log(classes), abs=0.05)
 
 
 def test_a_loss_that_is_no_number_from_the_start() -> None:
     plug("loss", "root", lambda out, y: (out.mean(1) * 0 - 1).sqrt().mean())
-    first = found(*CLOUDS, "loss=root")["initial_loss"]
+    first = found(*CLOUDS, "loss=root")["init_loss"]
     assert first.level == "error" and "nan" in first.message
 
 
@@ -93,5 +93,5 @@ def test_a_negated_loss(case: str) -> None:
     plug("loss", "negated", loss)
     model = ["model=flat"] if case == "quantities" else []
     findings = found(f"dataset={dataset}", "task=supervised", "loss=negated", *model)
-    assert first_loud(findings) == "initial_loss"
-    assert "sign" in findings["initial_loss"].cause and findings["initial_loss"].numbers["driven_away"] > 0.95
+    assert first_loud(findings) == "init_loss"
+    assert "sign" in findings["init_loss"].cause and findings["init_loss"].numbers["driven_away"] > 0.95

@@ -22,7 +22,7 @@ RULE = "one loss, classes that exist, and a loss that cares which target belongs
 
 
 @check(stage="outputs", moment="fast", recipe="Hacker's Guide: beware of shapes that fit by luck")
-def shapes(subject: Subject) -> Finding:
+def shape_contract(subject: Subject) -> Finding:
     """One forward and one loss on the first batch; where outputs and targets would broadcast, the loss of shuffled targets."""
     task = subject.loss_task
     if task is None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dlrun.batch import Batch, map_leaves
 from dlrun.build import build_networks
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks.shapes import class_count, main_output
+from dlrun.checks.shape_contract import class_count, main_output
 from dlrun.run import Run
 
 ROWS = 128
@@ -37,7 +37,7 @@ RULE = (
 
 
 @check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2")
-def initial_loss(subject: Subject) -> Finding:
+def init_loss(subject: Subject) -> Finding:
     """Loss of the untrained networks on up to 128 rows, in train mode, beside its reference."""
     if subject.loss_task is None:
         return skipped("a task of several objectives has no single first loss")

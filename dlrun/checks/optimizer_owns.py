@@ -14,7 +14,7 @@ RULE = "each trainable parameter in one optimizer, but for those that expects.fr
 
 
 @check(stage="update", moment="fast", recipe="a forgotten parameter trains nothing and says nothing")
-def ownership(subject: Subject) -> Finding:
+def optimizer_owns(subject: Subject) -> Finding:
     """Parameters, by identity or by memory (an optimizer may keep one flat tensor), against the optimizers' param_groups."""
     run = subject.run
     named = {id(p): f"{name}.{key}" for name, module in run.modules.items() for key, p in module.named_parameters()}

@@ -80,7 +80,7 @@ class Background:
                 bufsize=0,
             )
         except (OSError, ValueError) as error:
-            self._notes.append(f"{self._what}: no copy, its process could not be started ({error}); metrics.jsonl has it all")
+            self._notes.append(f"{self._what}: no copy, its process could not be started ({error}); {self._rest}")
         self._send(job)
 
     def attach(self, run_dir: Path, step: int = 0, *, config_path: Path | None = None, run_name: str = "") -> list[str]:
@@ -105,6 +105,10 @@ class Background:
         return " and ".join(name for name, key in (("W&B", "wandb"), ("TensorBoard", "tensorboard")) if self._job[key])
 
     @property
+    def _rest(self) -> str:
+        return "metrics.jsonl has it all" + (", dlrun sync RUN uploads it" if self._job["wandb"] else "")
+
+    @property
     def pid(self) -> int | None:
         """The feeder's process id, None where there is none."""
         return self._process.pid if self._process else None
@@ -114,7 +118,7 @@ class Background:
         try:
             lines = self._finish(time.monotonic() + timeout)
         except Exception as error:  # whatever goes wrong with a copy, the run and its exit code stand
-            lines = [f"{self._what}: copy incomplete ({type(error).__name__}: {error}); metrics.jsonl has it all"]
+            lines = [f"{self._what}: copy incomplete ({type(error).__name__}: {error}); {self._rest}"]
         notes, self._notes = self._notes, []
         return notes + lines
 
@@ -145,7 +149,7 @@ class Background:
         lines: list[str] | None = next((answer["lines"] for answer in answers if "lines" in answer), None)
         if lines is not None or ended:
             code = _reap(process, max(deadline, time.monotonic() + 0.2))
-            early = f"{self._what}: copy incomplete, its process ended early ({_how(code)}); metrics.jsonl has it all"
+            early = f"{self._what}: copy incomplete, its process ended early ({_how(code)}); {self._rest}"
             return [early] if lines is None else lines
         doing = next((answer["ending"] for answer in answers if "ending" in answer), None)
         if doing is not None:  # alive: it goes on for a bounded time of its own
@@ -155,7 +159,7 @@ class Background:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         _reap(process, time.monotonic() + 1)
-        return [f"{self._what}: copy incomplete, its process did not answer and was stopped; metrics.jsonl has it all"]
+        return [f"{self._what}: copy incomplete, its process did not answer and was stopped; {self._rest}"]
 
 
 def _answers(descriptor: int, deadline: float) -> tuple[list[dict[str, Any]], bool]:

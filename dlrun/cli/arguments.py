@@ -26,7 +26,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "trials": ("N", "how many trials"),
     "goal": ("METRIC:max|min", "what to choose by"),
     "seeds": ("N", "seeds per claim"),
-    "fresh": ("", "run again what is there already"),
+    "fresh": ("", "do again what is there already (sync: under a new W&B id)"),
     "all": ("", "every one there is"),
     "help": ("", "this help (also -h)"),
     "version": ("", "dlrun's version"),

@@ -160,7 +160,7 @@ class Subject:
 
     @property
     def floor(self) -> float | None:
-        """The least loss of a training batch; None where it is unknown. Mixed labels have an entropy of their own that nobody can go below."""
+        """The least loss of a training batch; None where it is unknown. Mixed labels have an entropy that nobody can go below."""
         return None if self.run.data.mixed_labels else self.run.task.loss_floor(self.run.data.spec)
 
     @property

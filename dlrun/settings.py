@@ -65,7 +65,7 @@ class Log:
 class Start:
     """Weights from another run: `start.*` (`from` is a Python keyword, hence the underscore here and nowhere else)."""
 
-    from_: str  # the run's folder, or an arm of the same experiment
+    from_: Path  # the run's folder, or an arm of the same experiment
     step: Literal["best", "last"] | Index  # which of its checkpoints: best, last, or that of a step
     networks: dict[str, str]  # mine: theirs; empty: every network from the one of its own name
     freeze: list[str]  # parameters that stay as they are, by pattern: encoder.*

@@ -15,6 +15,7 @@ from dlrun.autopsy import save_for_replay
 from dlrun.build import build, choose_device
 from dlrun.config import Config
 from dlrun.config.dump import dump
+from dlrun.config.reach import seals
 from dlrun.environment import set_up, shape_modules
 from dlrun.errors import AnswerNo, DlrunError, MissingError
 from dlrun.events import Events
@@ -59,7 +60,10 @@ def train(config: Config, console: Console, background: Background | None = None
     path = new_directory(config.resolved)
     with closing(open_directory(path)) as directory:
         write_atomic(path / "config.yaml", dump(config.saved))
-        directory.write_json("manifest.json", manifest(run))
+        sealed = seals(config.paths)
+        if sealed is None:
+            run.notes.append(f"{', '.join(config.paths)}: cannot be remembered (the data cache is not writable): say it again to resume")
+        directory.write_json("manifest.json", {**manifest(run), "paths": sealed or {}})
         return drive(Session(run, directory, console), background, None, {})
 
 

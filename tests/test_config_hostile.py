@@ -22,7 +22,7 @@ COMMAND_LINE = [
     ("++model.new=1", "unknown key; model mlp has"),
     ("Model.width=3", "unknown key"),
     # unknown parts
-    ("model=mlpp", "no model 'mlpp'; there are cnn, linear, mlp"),
+    ("model=mlpp", "no model 'mlpp'; there are cnn, "),
     ("model=MLP", "did you mean model=mlp?"),
     ("model=../../etc/passwd", "no model"),
     ("model=torch.nn.Linear", "no model 'torch.nn.Linear'"),

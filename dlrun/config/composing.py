@@ -17,6 +17,7 @@ from dlrun.config.layers import Item, Layer, Path, dotted
 from dlrun.config.library import Library, Part
 from dlrun.config.messages import listing
 from dlrun.config.places import SLOT_GROUPS
+from dlrun.config.reach import Reach
 from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, START_DEFAULTS, Node, Section, Walk, build_sections, option_paths
 from dlrun.config.slots import Table, build_table
 from dlrun.config.stacking import Stack, arm_layer, build_stack
@@ -29,11 +30,12 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Config:
-    """A validated config: `resolved` for building, `saved` for config.yaml (environment unresolved), `notes` to print."""
+    """A validated config: `resolved` for building, `saved` for config.yaml (environment unresolved), `notes` to print, `paths` it reads."""
 
     resolved: dict[str, Any]
     saved: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     kept: list[tuple[Layer, Item]] = field(default_factory=list)
     origins: dict[Path, str] = field(default_factory=dict)
+    typed: set[Path] = field(default_factory=set)
     parts: dict[Path, Part] = field(default_factory=dict)
 
 
@@ -65,12 +68,14 @@ def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None,
     _note_absent(draft)
     _read_parts(draft)
     tree = _assemble(draft, _nodes(draft))
-    resolved, saved = finish(Validator(tree, draft.origins, draft.parts, library), draft.schema, draft.table, draft.errors)
+    reach = Reach(None if config_dir is None else os.fspath(config_dir), None if from_file is None else os.fspath(from_file))
+    validator = Validator(tree, draft.origins, draft.parts, library, reach, draft.typed)
+    resolved, saved = finish(validator, draft.schema, draft.table, draft.errors)
     if draft.errors:
         lines = list(dict.fromkeys(draft.errors))
         more = [f"and {len(lines) - MAX_ERRORS} more errors"] if len(lines) > MAX_ERRORS else []
         raise UsageError(lines[:MAX_ERRORS] + more)
-    return Config(resolved, saved, [*draft.notes, *table.notes, *dict.fromkeys(library.notes)])
+    return Config(resolved, saved, [*draft.notes, *table.notes, *dict.fromkeys(library.notes)], reach.used)
 
 
 def _check_layer(draft: Draft, layer: Layer, below: list[Layer]) -> None:
@@ -237,6 +242,7 @@ def _assemble(draft: Draft, nodes: dict[Path, dict[str, Any]]) -> dict[str, Any]
         _one_length(draft, tree, layer, item)
         _put(tree, item)
         draft.origins[item.path] = item.origin(item.path)
+        (draft.typed.add if layer.command_line else draft.typed.discard)(item.path)
     if isinstance(tree.get("start"), dict):
         given = tree["start"]
         tree["start"] = {key: given[key] for key in ("from",) if key in given} | copy.deepcopy(START_DEFAULTS) | given

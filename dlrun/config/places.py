@@ -26,6 +26,11 @@ def own_conf() -> str:
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(PACKAGE), "conf")
 
 
+def cache_root() -> str:
+    """The data cache, one folder a dataset: `$DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    return os.path.expanduser(os.environ.get("DLRUN_CACHE") or "~/.cache/dlrun")
+
+
 def search_dirs(config_dir: str | None) -> list[str]:
     """Folders to look for YAML in, the user's own first."""
     return [own_conf()] if config_dir is None else [config_dir, own_conf()]

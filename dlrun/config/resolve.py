@@ -21,6 +21,11 @@ MAX_VALUES = 50_000
 MAX_TEXT = 20_000
 
 
+def refers(text: Any) -> bool:
+    """Whether `text` takes something from elsewhere in the config (`${a.b}`), where another may have written it."""
+    return isinstance(text, str) and any(not ENVIRONMENT.match(token) for token in TOKEN.findall(text))
+
+
 class ResolveError(Exception):
     """An interpolation that cannot be resolved; the message names no resolved value."""
 

@@ -10,8 +10,9 @@ from dlrun.config.kinds import Kind, MisfitError, show_value
 from dlrun.config.layers import Path, dotted
 from dlrun.config.library import Library, Part
 from dlrun.config.messages import hint, listing, nearest
-from dlrun.config.places import part_names, printable
-from dlrun.config.resolve import Resolver
+from dlrun.config.places import is_experiment_name, part_names, printable
+from dlrun.config.reach import Reach, names_files
+from dlrun.config.resolve import Resolver, refers
 from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, Section
 from dlrun.config.slots import Table
 
@@ -22,8 +23,10 @@ CANONICAL = ("seed", "device", "experiment", "arm", "dataset", "augment", "task"
 class Validator:
     """Checks a tree against its schema; `resolved` and `saved` come out, `errors` fill up."""
 
-    def __init__(self, tree: dict[str, Any], origins: dict[Path, str], parts: dict[Path, Part], library: Library) -> None:
-        self.tree, self.origins, self.parts, self.library = tree, origins, parts, library
+    def __init__(
+        self, tree: dict[str, Any], origins: dict[Path, str], parts: dict[Path, Part], library: Library, reach: Reach, typed: set[Path]
+    ) -> None:
+        self.tree, self.origins, self.parts, self.library, self.reach, self.typed = tree, origins, parts, library, reach, typed
         self.resolver = Resolver(tree)
         self.errors: list[str] = []
 
@@ -47,6 +50,7 @@ class Validator:
     def run(self, schema: Section) -> tuple[dict[str, Any], dict[str, Any]]:
         """(resolved, saved): both converted; what the environment gave is left as it was written in `saved`."""
         resolved = self.resolver.resolve()
+        self.reach.add_root(resolved.get("output_root"))
         failed = set()
         for path, message in self.resolver.errors:
             self.error(path, message)
@@ -99,6 +103,25 @@ class Validator:
             advice = "" if tainted else self._advice(misfit)
             self.error(path, f"{printable(place)}expected {misfit.expected}, found {found}{advice}")
         saved[key] = copy.deepcopy(raw) if tainted else copy.deepcopy(resolved[key])
+        if names_files(kind) and path[0] not in COMMAND_LINE_ONLY:
+            self._path(resolved[key], raw, path)
+
+    def _path(self, value: Any, raw: Any, path: Path) -> None:
+        """Whether a path-typed option may name what it does; messages show it as it was written."""
+        if isinstance(value, (list, dict)):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                written = raw.get(key) if isinstance(raw, dict) else raw[key] if isinstance(raw, list) else raw
+                self._path(inner, written, (*path, str(key)))
+        elif isinstance(value, str):
+            typed = any(path[:end] in self.typed for end in range(1, len(path) + 1)) and not refers(raw)
+            reason = None if self._is_arm(path, value) else self.reach.refused(path, value, raw, typed)
+            if reason:
+                self.error(path, reason)
+
+    def _is_arm(self, path: Path, value: str) -> bool:
+        """`start.from` may name an arm of the same experiment."""
+        arms = self.tree.get("arms")
+        return path == ("start", "from") and isinstance(arms, dict) and value in arms and is_experiment_name(value)
 
     def _leads_to_environment(self, raw: Any) -> bool:
         return isinstance(raw, str) and "${oc.env" in raw

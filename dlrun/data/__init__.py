@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from dlrun.config import places
 from dlrun.data.core import Data, prepare
 
 __all__ = ["Data", "cache_root", "prepare"]
@@ -12,4 +12,4 @@ __all__ = ["Data", "cache_root", "prepare"]
 
 def cache_root() -> Path:
     """The data cache, one folder a dataset: `$DLRUN_CACHE`, else `~/.cache/dlrun`."""
-    return Path(os.environ.get("DLRUN_CACHE") or "~/.cache/dlrun").expanduser()
+    return Path(places.cache_root())

@@ -14,6 +14,7 @@ from dlrun.batch import Batch
 from dlrun.data import Data
 from dlrun.data.items import generators_kept
 from dlrun.errors import DlrunError, UsageError
+from dlrun.functional.criteria import reads_shares, unwrap
 from dlrun.noise import Noise
 from dlrun.parts import make, options, slots
 from dlrun.task import Task
@@ -41,6 +42,9 @@ def add_augments(data: Data, node: Mapping[str, Any] | None, task: Task) -> None
             batch = _tried(data, number, batch, slot, part)
     mixing = any(getattr(registry.get("augment", part["name"]), "mixes", False) for part in parts.values())
     data.mixed_labels = data.spec.kind in ("classification", "binary") and (mixing or _differ(plain.get("y"), batch.get("y")))
+    if data.mixed_labels and not reads_shares(task.criterion):
+        name = getattr(unwrap(task.criterion)[0], "__name__", "of this run")
+        raise UsageError(f"augment: mixed labels are shares of classes, which loss {name} would read as labels: say loss=cross_entropy")
 
 
 def _tried(data: Data, number: int, batch: Batch, slot: str, part: Mapping[str, Any]) -> Batch:

@@ -261,3 +261,11 @@ def test_augmentations_stay_on_the_device_of_the_batch(name: str) -> None:
         x = torch.empty(X.shape, device="cuda", dtype=torch.float16)
         found = bound("augment", name)(Batch({"x": x}), noise(), **given)["x"]
     assert found.device.type == "cuda" and found.shape == X.shape and found.dtype == torch.float16
+
+
+@pytest.mark.parametrize("loss", ["focal", "hinge"])
+def test_a_loss_that_would_read_shares_as_labels_is_refused(loss: str) -> None:
+    words = ["log.wandb.mode=disabled", f"loss={loss}", "task=supervised", "task.kind=classification"]
+    build_run(compose(words))
+    with pytest.raises(UsageError, match=f"loss {loss} would read as labels: say loss=cross_entropy"):
+        build_run(compose([*words, "augment.mixup=mixup"]))

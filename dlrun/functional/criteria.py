@@ -1,7 +1,8 @@
 """What is known of a loss: facts noted on the loss function or class, found again on the criterion that was built from it.
 
 `initial(spec, **options)` is the loss of an unbiased, untrained network, `floor(spec, **options)` the least there can be, `count(y,
-**options)` how many units it is a mean over, `kind` what it is made for, `couples_rows` whether the loss of one row depends on the others.
+**options)` how many units it is a mean over, `kind` what it is made for, `couples_rows` whether the loss of one row depends on the others,
+`shares` False where targets that are shares of classes (mixed labels) would be read as labels.
 """
 
 from __future__ import annotations
@@ -46,3 +47,8 @@ def couples_rows(criterion: Any) -> bool:
     if isinstance(criterion, Mapping):
         return any(couples_rows(one) for one in criterion.values())
     return bool(getattr(unwrap(criterion)[0], "couples_rows", False))
+
+
+def reads_shares(criterion: Any) -> bool:
+    """Whether targets may be shares of classes, as mixed labels are; what a loss does not say is its author's to know."""
+    return bool(getattr(unwrap(criterion)[0], "shares", True))

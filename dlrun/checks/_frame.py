@@ -8,96 +8,29 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlrun.batch import Batch
+from dlrun.build import build_networks, build_task
+from dlrun.checks._finding import LOUD, STAGES, Finding, NoCopy, check, gap, largest, plain, skipped, tensors
+from dlrun.checks._kinds import kind_of
+from dlrun.checks._rows import Rows, scan
 from dlrun.errors import DlrunError
 from dlrun.evaluate import evaluating
 from dlrun.finite import NonFinite, Watch
 from dlrun.loop import prepare, train_step
 from dlrun.noise import seed_generators
-from dlrun.registry import facts
+from dlrun.owners import build_optimizers
 from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import LossTask
 
-STAGES = ("data", "outputs", "loss", "gradient", "update", "learning")
+__all__ = ["LOUD", "STAGES", "Finding", "NoCopy", "Rows", "Subject", "check", "gap", "largest", "plain", "skipped", "tensors"]
+
 FEW = 32
-MARKS = {"ok": "ok", "info": "note", "warning": "warning", "error": "ERROR", "not_applicable": "n/a"}
-STYLES = {"ok": "good", "info": "", "warning": "warning", "error": "error", "not_applicable": "dim"}
-
-
-@dataclass
-class Finding:
-    """One verdict: level ok, info, warning, error or not_applicable, with its numbers, threshold, one cause and one next step."""
-
-    level: str
-    message: str
-    cause: str = ""
-    next: str = ""
-    numbers: dict[str, Any] = field(default_factory=dict)
-    threshold: str = ""
-    check: str = ""
-    recipe: str = ""
-    seconds: float = 0.0
-    blocks: bool = False
-    """True where nothing after this check can run."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding as `dlrun check --json` prints it: numbers are plain, whatever a check put there."""
-        named = ("check", "level", "message", "cause", "next", "numbers", "threshold", "recipe", "seconds")
-        return {name: plain(getattr(self, name)) for name in named}
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """(text, style) lines for the console: the message, and below anything above info its cause and next step."""
-        yield f"check {self.check}: {MARKS[self.level]}: {self.message}", STYLES[self.level]
-        if self.level in ("warning", "error"):
-            if self.cause:
-                yield f"    likely cause: {self.cause}", ""
-            if self.next:
-                yield f"    next: {self.next}", ""
-            if self.recipe:
-                yield f"    recipe: {self.recipe}", "dim"
-
-
-def plain(value: Any) -> Any:
-    """`value` as what JSON knows: tensors and numpy's numbers become numbers and lists, anything else text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(item) for item in value]
-    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """Every tensor in what a network returned: nested tuples, lists and mappings, and the attributes of other objects."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [tensor for item in value.values() for tensor in tensors(item)]
-    if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in tensors(item)]
-    return [item for item in getattr(value, "__dict__", {}).values() if isinstance(item, Tensor)]
-
-
-class NoCopy(Exception):
-    """A part of the run cannot be copied, so that nothing can be tried on it."""
-
-
-def check(*, stage: str, moment: str = "check", recipe: str = "") -> Callable[[Any], Any]:
-    """Facts about a check: its place in causal order, when it runs (fast, check, deep), the recipe it comes from."""
-    return facts(stage=stage, moment=moment, recipe=recipe)
-
-
-def skipped(reason: str) -> Finding:
-    """The verdict of a check that does not apply."""
-    return Finding("not_applicable", reason)
 
 
 class Subject:
@@ -109,6 +42,7 @@ class Subject:
     def __init__(self, run: Run, patience: float = 0.3) -> None:
         self.run, self.patience = run, patience
         self.broken: str | None = None
+        self._rows: dict[str, tuple[int, Rows]] = {}
 
     def judge(self, name: str, part: Callable[[Subject], Finding]) -> Finding:
         """Run one check; an exception in the networks or the loss is itself a finding, and later checks say that they could not run."""
@@ -168,6 +102,59 @@ class Subject:
         """The task where it has one loss in parts, else None."""
         return self.run.task if isinstance(self.run.task, LossTask) else None
 
+    @functools.cached_property
+    def kind(self) -> str:
+        """What is learned (classification binary regression language_model sequence vae diffusion contrastive graph gan other)."""
+        task = self.run.task
+        said, inferred = getattr(task, "kind", self.run.data.spec.kind), bool(getattr(task, "kind_inferred", False))
+        if not inferred or self.loss_task is None:
+            return str(said)
+        try:
+            run = self.copy()
+            batch = self.prepared(run, self.few)
+            return kind_of(said, inferred, batch.get("x"), batch.get("y"), self.outputs(run, batch, training=False))
+        except Exception:  # the networks do not run: the checks that run them say so
+            return str(said)
+
+    def rows(self, split: str, count: int) -> Rows:
+        """Up to `count` random rows of `split` as the networks get them, not augmented; read once and kept. KeyError for an absent split.
+
+        Of a user's Dataset whose items are slow there may be fewer: `len(rows)` says how many, `rows.whole` whether these are all.
+        """
+        kept = self._rows.get(split)
+        if kept is None or not (kept[0] >= count or kept[1].whole):
+            kept = self._rows[split] = (count, scan(self.run.data, split, count, self.patience / 4))
+        return kept[1].first(count)
+
+    def parameters(self, run: Run) -> dict[str, nn.Parameter]:
+        """The trainable parameters of `run` by full name (`model.body.0.weight`), one that several modules share once."""
+        first: dict[nn.Parameter, str] = {}
+        for name, module in run.modules.items():
+            for key, p in module.named_parameters():
+                first.setdefault(p, f"{name}.{key}")
+        return {name: p for p, name in first.items() if p.requires_grad}
+
+    def fresh(self, seed: int | None = None) -> Run:
+        """A run of the same config whose networks, optimizers and task are built anew from `seed` (its own where None).
+
+        Weights that `start` brings are not loaded. The data is shared.
+        """
+        run = self.run
+        seed = run.seed if seed is None else seed
+        task = build_task(run.config, run.data)
+        task.metrics = run.task.metrics  # without those that do not fit the data
+        modules = build_networks(run.config, task, run.data.spec, seed)
+        if "loss" in run.modules:
+            modules["loss"] = task.criterion
+        for module in modules.values():
+            module.to(run.device)
+        optimizers, owned, schedulers = build_optimizers(run.config, modules, run.steps)
+        parts: dict[str, Any] = {"modules": modules, "task": task, "optimizers": optimizers, "owned": owned, "schedulers": schedulers}
+        made = dataclasses.replace(run, **parts, precision=copy.deepcopy(run.precision), seed=seed, ema=None, _updated_by={})
+        seed_generators(seed, "start")
+        task.start(made.nets)
+        return made
+
     def copy(self) -> Run:
         """A copy of everything that training changes; the data is shared."""
         run = self.run
@@ -212,6 +199,28 @@ class Subject:
         with self.forward(run, training), run.precision.autocast():
             seed_generators(run.seed, key)
             return run.task.outputs(run.nets, batch.map(torch.clone))
+
+    def bound(self, run: Run, batch: Batch, *, training: bool = False) -> float:
+        """How far outputs of equal inputs may lie apart: 10 x the gap of two equal forwards + 1e-6 x the largest output."""
+        one, same = (self.outputs(run, batch, training=training) for _ in range(2))
+        return 10 * gap(one, same) + 1e-6 * largest(one)
+
+    def heard(self, run: Run, batch: Batch, *, training: bool, key: str = "check") -> dict[str, list[Any]]:
+        """What each network returned, call by call, while a task of any form went once over a prepared batch: nothing is updated.
+
+        In training that is every objective of a step, in evaluation what `evaluate` calls. For a LossTask, `outputs` says more.
+        """
+        said: dict[str, list[Any]] = {name: [] for name in run.nets}
+        handles = [run.modules[name].register_forward_hook(lambda _, __, out, mine=said[name]: mine.append(out)) for name in said]
+        try:
+            with self.forward(run, training), torch.set_grad_enabled(training), run.precision.autocast():
+                seed_generators(run.seed, key)
+                copied = batch.map(torch.clone)
+                list(run.task.objectives(run.nets, copied)) if training else run.task.evaluate(run.nets, copied)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return said
 
     def loss_of(self, run: Run, outputs: Any, batch: Batch) -> Tensor:
         """The task's loss of given outputs; TypeError where it is no tensor."""

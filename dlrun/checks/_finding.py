@@ -1,0 +1,115 @@
+"""What a check says (`Finding`), the facts it has (`@check`), and how values and tensors become plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.registry import facts
+
+STAGES = ("data", "outputs", "loss", "gradient", "update", "learning")
+LEVELS = ("not_applicable", "ok", "info", "warning", "error")
+LOUD = ("warning", "error")
+MARKS = {"ok": "ok", "info": "note", "warning": "warning", "error": "ERROR", "not_applicable": "n/a"}
+STYLES = {"ok": "good", "info": "", "warning": "warning", "error": "error", "not_applicable": "dim"}
+
+
+@dataclass
+class Finding:
+    """One verdict: level ok, info, warning, error or not_applicable, with its numbers, threshold, one cause and one next step."""
+
+    level: str
+    message: str
+    cause: str = ""
+    next: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    threshold: str = ""
+    check: str = ""
+    recipe: str = ""
+    seconds: float = 0.0
+    blocks: bool = False
+    """True where nothing after this check can run."""
+    follows: str = ""
+    """The check whose finding explains this one, which is folded under it; its level was lowered to info then."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as `dlrun check --json` prints it: numbers are plain, whatever a check put there."""
+        named = ("check", "level", "message", "cause", "next", "numbers", "threshold", "recipe", "seconds", "follows")
+        return {name: plain(getattr(self, name)) for name in named}
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """(text, style) lines for the console: the message, and below anything above info its cause and next step."""
+        yield f"check {self.check}: {MARKS[self.level]}: {self.message}", STYLES[self.level]
+        if self.level in LOUD:
+            if self.cause:
+                yield f"    likely cause: {self.cause}", ""
+            if self.next:
+                yield f"    next: {self.next}", ""
+            if self.recipe:
+                yield f"    recipe: {self.recipe}", "dim"
+
+
+class NoCopy(Exception):
+    """A part of the run cannot be copied, so that nothing can be tried on it."""
+
+
+def check(*, stage: str, moment: str = "check", recipe: str = "", follows: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """Facts about a check: its place in causal order, when it runs (fast, check, deep), the recipe it comes from.
+
+    `follows` names the checks whose warning or error explains a warning or error of this one: the same fault seen again, later. The
+    finding is then folded under that root. Only name a check whose every loud finding makes this one's verdict worthless.
+    """
+    return facts(stage=stage, moment=moment, recipe=recipe, follows=tuple(follows))
+
+
+def skipped(reason: str) -> Finding:
+    """The verdict of a check that does not apply."""
+    return Finding("not_applicable", reason)
+
+
+def plain(value: Any) -> Any:
+    """`value` as what JSON knows: tensors and numpy's numbers become numbers and lists, anything else text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Every tensor in what a network returned: nested tuples, lists and mappings, and the attributes of other objects."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors(item)]
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in tensors(item)]
+    return [item for item in getattr(value, "__dict__", {}).values() if isinstance(item, Tensor)]
+
+
+def largest(value: Any) -> float:
+    """The largest absolute value among the floating-point tensors in `value`; 0 where there is none."""
+    found = [t.detach() for t in tensors(value) if t.numel() and t.is_floating_point()]
+    return max((float(t.abs().max()) for t in found), default=0.0)
+
+
+def gap(one: Any, other: Any) -> float:
+    """The largest absolute difference between the tensors of two outputs; inf where their shapes differ or one alone is not finite."""
+    mine, theirs = tensors(one), tensors(other)
+    if [t.shape for t in mine] != [t.shape for t in theirs]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(mine, theirs, strict=True):
+        if not a.numel():
+            continue
+        a, b = a.detach().to(torch.promote_types(a.dtype, torch.float32)), b.detach().to(torch.promote_types(b.dtype, torch.float32))
+        same = (a == b) | (a.isnan() & b.isnan())
+        apart = torch.where(same, torch.zeros_like(a), (a - b).abs())
+        worst = max(worst, float(apart.nan_to_num(nan=float("inf"), posinf=float("inf")).max()))
+    return worst

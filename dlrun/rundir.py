@@ -19,15 +19,18 @@ from typing import IO, Any
 
 from dlrun.errors import MissingError
 from dlrun.plain_files import fresh, only_plain, read_plain
+from dlrun.redact import redact
 
 LARGEST_JSON = 64 << 20
 CHUNK_BYTES = 1 << 20
 
 
 def jsonable(value: Any) -> Any:
-    """`value` with non-finite floats as the strings "nan", "inf", "-inf", so that every line is valid JSON."""
+    """`value` with non-finite floats as the strings "nan", "inf", "-inf", so that every line is valid JSON, and without secrets."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, str):
+        return redact(value)
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

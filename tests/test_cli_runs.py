@@ -100,7 +100,7 @@ def test_r2_a_signal_saves_and_says_how_to_go_on(number: int, code: int, tmp_pat
 def test_r5_a_second_resume_is_refused(tmp_path: Path) -> None:
     process = dlrun(tmp_path, "train", "train.steps=100000", "run_dir=run", "log.wandb.mode=disabled", "checks=none")
     deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "run" / "config.yaml").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     code, _, err = done(tmp_path, "resume", "run")
     process.send_signal(signal.SIGTERM)

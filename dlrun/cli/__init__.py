@@ -69,16 +69,22 @@ def _json_error(error: DlrunError) -> None:
     """With --json stdout is one document, also where there is no answer."""
     import json
 
-    sys.stdout.write(json.dumps({"ok": False, "errors": error.lines, "exit_code": error.code}, indent=1) + "\n")
+    sys.stdout.write(json.dumps({"ok": False, "errors": [_safe(line) for line in error.lines], "exit_code": error.code}, indent=1) + "\n")
+
+
+def _safe(text: str) -> str:
+    """`text` without secrets; none is known where no config was read."""
+    module = sys.modules.get("dlrun.redact")
+    return str(module.redact(text)) if module else text
 
 
 def tell(error: DlrunError, arguments: Arguments | None) -> int:
     """Print an error the user can mend, one line each."""
     report = getattr(error, "report", None)
     if report:
-        sys.stderr.write(report)
+        sys.stderr.write(_safe(report))
     for line in error.lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {_safe(line)}", file=sys.stderr)
     if arguments is not None and arguments.flag("pdb") and report:
         _post_mortem(getattr(error, "cause", error))
     return error.code
@@ -87,8 +93,8 @@ def tell(error: DlrunError, arguments: Arguments | None) -> int:
 def _uncaught(error: Exception, arguments: Arguments | None) -> int:
     import traceback
 
-    traceback.print_exception(error)
-    text = str(error).splitlines()
+    sys.stderr.write(_safe("".join(traceback.format_exception(error))))
+    text = _safe(str(error)).splitlines()
     print(f"error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
     if arguments is not None and arguments.flag("pdb"):
         _post_mortem(error)

@@ -23,6 +23,7 @@ from dlrun.config.slots import Table, build_table
 from dlrun.config.stacking import Stack, arm_layer, build_stack
 from dlrun.config.validate import Validator, finish
 from dlrun.errors import UsageError
+from dlrun.redact import note_environment, redact_tree
 
 MAX_ARMS = 100
 AnyPath = str | os.PathLike[str]
@@ -58,6 +59,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None,
 
     `config_dir` is looked at before dlrun's own conf. Raises UsageError with every error there is, one line each.
     """
+    note_environment(os.environ)
     library = Library(config_dir)
     stack = build_stack(library, list(overrides), None if from_file is None else os.fspath(from_file))
     table, _ = build_table(library, stack.root, stack.layers)
@@ -75,7 +77,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: AnyPath | None = None,
         lines = list(dict.fromkeys(draft.errors))
         more = [f"and {len(lines) - MAX_ERRORS} more errors"] if len(lines) > MAX_ERRORS else []
         raise UsageError(lines[:MAX_ERRORS] + more)
-    return Config(resolved, saved, [*draft.notes, *table.notes, *dict.fromkeys(library.notes)], reach.used)
+    return Config(resolved, redact_tree(saved), [*draft.notes, *table.notes, *dict.fromkeys(library.notes)], reach.used)
 
 
 def _check_layer(draft: Draft, layer: Layer, below: list[Layer]) -> None:

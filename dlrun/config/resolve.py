@@ -12,6 +12,7 @@ from typing import Any
 
 from dlrun.config.layers import Path, dotted
 from dlrun.config.places import printable
+from dlrun.redact import note_taken
 
 TOKEN = re.compile(r"\$\{([^${}]*)\}")
 PATH = re.compile(r"\s*[A-Za-z_][\w-]*(\.[\w-]+)*\s*$")
@@ -124,6 +125,7 @@ class Resolver:
             raise ResolveError(f"{shown}: there are ${{a.b}} and ${{oc.env:NAME}} or ${{oc.env:NAME,default}}, no other interpolation")
         name, default = environment.groups()
         if name in os.environ:
+            note_taken(name, os.environ[name])
             return os.environ[name], True
         if default is None:
             raise ResolveError(f"${{oc.env:{printable(name, 60)}}}: not set in the environment; set it or say ${{oc.env:{name},default}}")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from dlrun.redact import redact
 from dlrun.sinks import terminal
 from dlrun.sinks.terminal import Segment, clean, columns_of, duration, metric_name, number
 
@@ -139,7 +140,7 @@ class Console:
         if self._stream is None:
             return
         try:
-            self._stream.write(terminal.encodable(text, self._stream))
+            self._stream.write(terminal.encodable(redact(text), self._stream))
             self._stream.flush()
         except (OSError, ValueError) as error:  # closed pipe or file: what reads us has gone, the training has not
             self._stream = None
@@ -151,7 +152,7 @@ class Console:
         if self._log is None:
             return
         try:
-            self._log.write(terminal.encodable(text, self._log) + "\n")
+            self._log.write(terminal.encodable(redact(text), self._log) + "\n")
             self._log.flush()
         except (OSError, ValueError) as error:
             self._log = None

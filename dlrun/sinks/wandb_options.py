@@ -22,7 +22,7 @@ VARIABLES = {
 """What a run is filed under -> the variable that says it where the config does not."""
 MODES = {"dryrun": "offline", "run": "online", "shared": "online", "offline": "offline", "online": "online", "disabled": "disabled"}
 """W&B's words for its modes -> ours."""
-OWN = re.compile(r"\$\{oc\.env:(WANDB_(?!API_KEY)[A-Z_]+)(,[^${}]*)?\}")
+OWN = re.compile(rf"\$\{{oc\.env:({'|'.join(VARIABLES.values())})(,[^${{}}]*)?\}}")
 
 Options = dict[str, Any]
 
@@ -45,7 +45,11 @@ def wandb_options(saved: Mapping[str, Any], resolved: Mapping[str, Any], environ
         options[key] = value if value is not None else environ.get(variable) or None
     if isinstance(options["tags"], str):
         options["tags"] = [tag.strip() for tag in options["tags"].split(",") if tag.strip()]
-    options["tags"] = list(dict.fromkeys([*(resolved.get("tags") or []), *(options["tags"] or [])]))
+    tags = saved.get("tags", resolved.get("tags")) or []
+    own = [tag for tag in tags if not leads_to_environment(tag)]
+    if len(own) < len(tags):
+        notes.append("tags: those that come from the environment are kept from W&B: say WANDB_TAGS=... if they are no secret")
+    options["tags"] = list(dict.fromkeys([*resolve_own(own, environ), *(options["tags"] or [])]))
     options["group"] = options["group"] or resolved.get("experiment")
     options["project"] = options["project"] or "dlrun"
     options["dir"], options["silent"] = environ.get("WANDB_DIR") or None, truth(environ.get("WANDB_SILENT"))

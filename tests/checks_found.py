@@ -35,8 +35,9 @@ def built(*words: str) -> Run:
     return build_run(compose([*runs.QUIET, *words]))
 
 
-def found(*words: str, level: str = "fast") -> dict[str, Finding]:
-    return {finding.check: finding for finding in run_checks(built(*words), level)}
+def found(*words: str, level: str = "fast", folded: bool = False) -> dict[str, Finding]:
+    """What each check says by itself; `folded` as a user sees it, consequences lowered under their root."""
+    return {finding.check: finding for finding in run_checks(built(*words), level, folded=folded)}
 
 
 def first_loud(findings: dict[str, Finding]) -> str:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 
 from dlrun import registry
-from dlrun.checks._frame import STAGES, Finding, Subject
+from dlrun.checks._finding import LEVELS, Finding
+from dlrun.checks._folding import fold, in_order
+from dlrun.checks._frame import Subject
 from dlrun.data.items import generators_kept
 from dlrun.run import Run
 
@@ -19,25 +21,23 @@ MOMENTS = {"fast": ("fast",), "check": ("fast", "check"), "deep": ("fast", "chec
 """Which checks run: `fast` before every training, `check` on request, `deep` with --deep."""
 
 
-def run_checks(run: Run, level: str) -> list[Finding]:
-    """The findings of every check of `level` on a built run, in causal order."""
-    parts = [(name, registry.get("check", name)) for name in registry.names("check")]
-    chosen = [(name, part) for name, part in parts if getattr(part, "moment", "check") in MOMENTS[level]]
-    chosen.sort(key=lambda pair: (STAGES.index(getattr(pair[1], "stage", "learning")), pair[0]))
+def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
+    """The findings of every check of `level` on a built run, in causal order; unless not `folded`, consequences stand under their root."""
+    known = {name: registry.get("check", name) for name in registry.names("check")}
+    parts = {name: part for name, part in known.items() if getattr(part, "moment", "check") in MOMENTS[level]}
     subject = Subject(run, patience=0.3 if level == "fast" else 5.0)
     findings = []
     with generators_kept():
-        for name, part in chosen:
+        for name in in_order(parts):
             begun = time.perf_counter()
-            finding = subject.judge(name, part)
+            finding = subject.judge(name, parts[name])
             finding.seconds = time.perf_counter() - begun
-            if finding.level == "error" and getattr(part, "stage", "") == "data" and not subject.broken:
-                subject.broken = f"what {name} found comes first"
             findings.append(finding)
+    if folded:
+        fold(findings, parts)
     return findings
 
 
 def worst(findings: Sequence[Finding]) -> str:
     """The highest level among `findings`."""
-    order = ("not_applicable", "ok", "info", "warning", "error")
-    return max((finding.level for finding in findings), key=order.index, default="ok")
+    return max((finding.level for finding in findings), key=LEVELS.index, default="ok")

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from dlrun.build import build_networks, build_task
 from dlrun.checks._finding import LOUD, STAGES, Finding, NoCopy, check, gap, largest, plain, skipped, tensors
 from dlrun.checks._kinds import kind_of
 from dlrun.checks._rows import Rows, scan
+from dlrun.checks._trouble import first_line, stopped, uncopied
 from dlrun.errors import DlrunError
 from dlrun.evaluate import evaluating
 from dlrun.finite import NonFinite, Watch
@@ -45,7 +46,7 @@ class Subject:
         self._rows: dict[str, tuple[int, Rows]] = {}
 
     def judge(self, name: str, part: Callable[[Subject], Finding]) -> Finding:
-        """Run one check; an exception in the networks or the loss is itself a finding, and later checks say that they could not run."""
+        """Run one check; networks or a loss that raise in an ordinary step are a finding, and later checks say that they could not run."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of trial steps on copies; the training's own are shown
@@ -60,8 +61,7 @@ class Subject:
         except (torch.OutOfMemoryError, MemoryError):
             finding = skipped("there is not enough memory for a copy to try things on")
         except Exception as error:
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            finding = Finding("error", text, "the parts do not fit together", "dlrun train --pdb stops there", blocks=True)
+            finding = stopped(error, self)
         if finding.blocks:
             self.broken = f"{name} found that the set-up cannot run"
         finding.check, finding.recipe = name, getattr(part, "recipe", "")
@@ -171,7 +171,7 @@ class Subject:
         except Exception as error:  # whatever a user's object raises when it is copied
             if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
                 raise
-            raise NoCopy(f"cannot be tried: {_uncopied(parts)} cannot be copied ({_first_line(error)})") from error
+            raise NoCopy(f"cannot be tried: {uncopied(parts)} cannot be copied ({first_line(error)})") from error
         return dataclasses.replace(
             run,
             modules=modules,
@@ -256,17 +256,3 @@ class Subject:
             log.begin(False)
             train_step(run, step, [raw.map(torch.clone)], log, watch)
             yield step + 1
-
-
-def _uncopied(parts: Mapping[str, Any]) -> str:
-    """Which of `parts` cannot be copied by itself."""
-    for name, part in parts.items():
-        try:
-            copy.deepcopy(part)
-        except Exception:
-            return name
-    return "the run"
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

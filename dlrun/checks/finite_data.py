@@ -81,4 +81,5 @@ def _found(where: str, bad: tuple[str, int, list[int], float]) -> Finding:
         "drop or fill such rows where the data is made",
         {"row": row, "column": column, "value": str(value)},
         RULE,
+        blocks="train" in where,  # every number after it would be NaN too
     )

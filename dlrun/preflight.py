@@ -10,7 +10,7 @@ from torch import nn
 
 from dlrun import registry
 from dlrun.batch import Batch
-from dlrun.checks import run_checks
+from dlrun.checks import kind_line, lines_before_training, run_checks
 from dlrun.errors import AnswerNo
 from dlrun.inspect import describe_lines
 from dlrun.loop import prepare
@@ -28,7 +28,7 @@ def preflight(session: Session) -> None:
     console.line(
         f"{session.directory.path}: seed {run.seed}, {run.device}, {threads} thread{'s' * (threads != 1)}, {run.train['precision']}"
     )
-    for note in run.notes:
+    for note in [*run.notes, *filter(None, [kind_line(run)])]:
         console.line(note)
     batch = prepare(run, 0, 0, run.data.batches(0)[0])
     for line in describe_lines(batch):
@@ -45,8 +45,8 @@ def preflight(session: Session) -> None:
     findings = run_checks(run, level)
     for finding in findings:
         session.directory.event("finding", 0, 0.0, check=finding.check, level=finding.level, message=finding.message)
-        for line, style in finding.lines():
-            console.line(line, style)
+    for line, style in lines_before_training(findings, console.width):
+        console.line(line, style)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors and run.config["checks_on_error"] != "continue":
         raise AnswerNo(f"{errors[0].check}: {errors[0].message}; say checks_on_error=continue to train all the same")

@@ -6,25 +6,31 @@ Findings come in causal order (data -> outputs -> loss -> gradient -> update -> 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dlrun import registry
 from dlrun.checks._finding import LEVELS, Finding
 from dlrun.checks._folding import fold, in_order
 from dlrun.checks._frame import Subject
+from dlrun.checks._present import Line, before_training, on_request, verdict
 from dlrun.data.items import generators_kept
 from dlrun.run import Run
 
-__all__ = ["Finding", "Subject", "run_checks"]
+__all__ = ["Finding", "Subject", "kind_line", "lines_before_training", "lines_on_request", "run_checks", "verdict"]
 
 MOMENTS = {"fast": ("fast",), "check": ("fast", "check"), "deep": ("fast", "check", "deep")}
 """Which checks run: `fast` before every training, `check` on request, `deep` with --deep."""
 
 
+def known() -> dict[str, Any]:
+    """Every check by name: dlrun's own and those of plugins."""
+    return {name: registry.get("check", name) for name in registry.names("check")}
+
+
 def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
     """The findings of every check of `level` on a built run, in causal order; unless not `folded`, consequences stand under their root."""
-    known = {name: registry.get("check", name) for name in registry.names("check")}
-    parts = {name: part for name, part in known.items() if getattr(part, "moment", "check") in MOMENTS[level]}
+    parts = {name: part for name, part in known().items() if getattr(part, "moment", "check") in MOMENTS[level]}
     subject = Subject(run, patience=0.3 if level == "fast" else 5.0)
     findings = []
     with generators_kept():
@@ -41,3 +47,20 @@ def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
 def worst(findings: Sequence[Finding]) -> str:
     """The highest level among `findings`."""
     return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
+
+
+def lines_before_training(findings: Sequence[Finding], width: int | None) -> Iterator[Line]:
+    """(text, style) lines for the start of a training; `width` is that of the terminal, None where there is none."""
+    return before_training(findings, {name: getattr(part, "shown", False) for name, part in known().items()}, width)
+
+
+def lines_on_request(findings: Sequence[Finding], width: int | None) -> Iterator[Line]:
+    """(text, style) lines for `dlrun check`."""
+    return on_request(findings, {name: getattr(part, "stage", "learning") for name, part in known().items()}, width)
+
+
+def kind_line(run: Run) -> str | None:
+    """What is learned, where nobody said it and it was inferred; else None."""
+    if not getattr(run.task, "kind_inferred", False):
+        return None
+    return f"task.kind is not said: read as {Subject(run).kind} from data, loss and outputs"

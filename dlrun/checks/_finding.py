@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,6 @@ from dlrun.registry import facts
 STAGES = ("data", "outputs", "loss", "gradient", "update", "learning")
 LEVELS = ("not_applicable", "ok", "info", "warning", "error")
 LOUD = ("warning", "error")
-MARKS = {"ok": "ok", "info": "note", "warning": "warning", "error": "ERROR", "not_applicable": "n/a"}
-STYLES = {"ok": "good", "info": "", "warning": "warning", "error": "error", "not_applicable": "dim"}
 
 
 @dataclass
@@ -41,29 +39,19 @@ class Finding:
         named = ("check", "level", "message", "cause", "next", "numbers", "threshold", "recipe", "seconds", "follows")
         return {name: plain(getattr(self, name)) for name in named}
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """(text, style) lines for the console: the message, and below anything above info its cause and next step."""
-        yield f"check {self.check}: {MARKS[self.level]}: {self.message}", STYLES[self.level]
-        if self.level in LOUD:
-            if self.cause:
-                yield f"    likely cause: {self.cause}", ""
-            if self.next:
-                yield f"    next: {self.next}", ""
-            if self.recipe:
-                yield f"    recipe: {self.recipe}", "dim"
-
 
 class NoCopy(Exception):
     """A part of the run cannot be copied, so that nothing can be tried on it."""
 
 
-def check(*, stage: str, moment: str = "check", recipe: str = "", follows: Sequence[str] = ()) -> Callable[[Any], Any]:
+def check(*, stage: str, moment: str = "check", recipe: str = "", follows: Sequence[str] = (), shown: bool = False) -> Callable[[Any], Any]:
     """Facts about a check: its place in causal order, when it runs (fast, check, deep), the recipe it comes from.
 
     `follows` names the checks whose warning or error explains a warning or error of this one: the same fault seen again, later. The
     finding is then folded under that root. Only name a check whose every loud finding makes this one's verdict worthless.
+    `shown`: its verdict is worth a line before every training, also where all is well.
     """
-    return facts(stage=stage, moment=moment, recipe=recipe, follows=tuple(follows))
+    return facts(stage=stage, moment=moment, recipe=recipe, follows=tuple(follows), shown=shown)
 
 
 def skipped(reason: str) -> Finding:

@@ -36,7 +36,7 @@ RULE = (
 )
 
 
-@check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2")
+@check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2", shown=True)
 def init_loss(subject: Subject) -> Finding:
     """Loss of the untrained networks on up to 128 rows, in train mode, beside its reference."""
     if subject.loss_task is None:

@@ -13,7 +13,7 @@ from dlrun.cli.common import compose_for
 def run(arguments: Arguments) -> int:
     """Build the configured run and print what the checks find."""
     config = compose_for(arguments)
-    from dlrun.checks import run_checks, worst
+    from dlrun.checks import Subject, kind_line, lines_on_request, run_checks, verdict, worst
     from dlrun.rundir import jsonable
     from dlrun.sinks.console import Console
     from dlrun.train import build_run
@@ -22,18 +22,17 @@ def run(arguments: Arguments) -> int:
     built = build_run(config)
     try:
         findings = run_checks(built, "deep" if arguments.flag("deep") else "check")
+        kind = Subject(built).kind
     finally:
         built.data.close()
     ok, seconds = worst(findings) != "error", time.perf_counter() - begun
     if arguments.flag("json"):
-        document = {"ok": ok, "findings": [finding.as_json() for finding in findings], "seconds": seconds}
+        document = {"ok": ok, "kind": kind, "findings": [finding.as_json() for finding in findings], "seconds": seconds}
         sys.stdout.write(json.dumps(jsonable(document), indent=1) + "\n")
         return 0 if ok else 1
     with Console() as console:
-        for note in built.notes:
+        for note in [*built.notes, *filter(None, [kind_line(built)])]:
             console.line(note)
-        for finding in findings:
-            for line, style in finding.lines():
-                console.line(line, style)
-        console.line(f"{'sound as far as these checks see' if ok else 'not sound'}: {len(findings)} checks in {seconds:.1f} s")
+        for line, style in [*lines_on_request(findings, console.width), verdict(findings, seconds)]:
+            console.line(line, style)
     return 0 if ok else 1

@@ -53,12 +53,16 @@ class Console:
         """Print one line above the bar; `style` is a name in `terminal.STYLES`."""
         self._print([(clean(text), style)])
 
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None where there is none, and lines are as long as they are."""
+        return terminal.width_of(self._stream) if self._live else None
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print `rows` (texts and numbers) aligned under `columns`; on a terminal no wider than it."""
         if title:
             self._print([(clean(title), "title")])
-        room = terminal.width_of(self._stream) if self._live else None
-        for line in terminal.table_lines(columns, rows, room):
+        for line in terminal.table_lines(columns, rows, self.width):
             self._print(line)
 
     def progress(self, status: Mapping[str, Any]) -> None:

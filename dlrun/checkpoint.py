@@ -203,6 +203,7 @@ def _well_formed(manifest: dict[str, Any]) -> bool:
         and 0 <= step < 10**18
         and isinstance(files, dict)
         and all(isinstance(facts, dict) and all(type(facts.get(k)) is kind for k, kind in kinds.items()) for facts in files.values())
+        and all(isinstance(name, str) for facts in files.values() for name in facts["names"])
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import AnswerNo
+from dlrun.functional.likeness import misfit
 
 SKIPS_IN_A_ROW = 50
 
@@ -71,6 +72,8 @@ class Precision:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        if reason := misfit(self.state_dict(), state):
+            raise ValueError(reason)
         self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dlrun.functional.likeness import misfit
+
 
 class Scheduler:
     """Sets the learning rates of one optimizer. Exactly one of `multiplier` and `stepped` is given."""
@@ -38,4 +40,6 @@ class Scheduler:
         if self.stepped is not None:
             self.stepped.load_state_dict(state["stepped"])
         else:
+            if reason := misfit({"base": self._base}, state):
+                raise ValueError(reason)
             self._base, self._last = list(state["base"]), None

@@ -24,7 +24,7 @@ from dlrun.run import Run
 from dlrun.rundir import RunDir
 from dlrun.signals import Stop
 from dlrun.sinks.console import Console
-from dlrun.state import capture, restore
+from dlrun.state import capture, check_session, restore
 from dlrun.steplog import StepLog
 from dlrun.telemetry import Telemetry
 from dlrun.unfit import say_undefined
@@ -130,7 +130,7 @@ class Session:
         restore(self.run, saved)
         try:
             self._take_up(saved.state["session"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MissingError(f"{saved.path}/state.json: session does not fit ({type(error).__name__}: {error})") from error
         cut_back(self.directory.path / NAME, saved.step)
         self.begin = self._saved = saved.step
@@ -138,6 +138,7 @@ class Session:
         self._go()
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
+        check_session(state)
         self.clock.set(state["seconds"])
         self.best, self.events.happened = state["best"], dict(state["events"])
         self.log.load_state_dict(state["log"])

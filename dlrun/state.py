@@ -5,6 +5,7 @@ No generator state: noise is keyed by step (`noise.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,10 @@ from torch import Tensor
 
 from dlrun.checkpoint import Checkpoint, pack, unpack
 from dlrun.errors import MissingError
+from dlrun.functional.likeness import misfit
 from dlrun.run import Run
+
+SESSION: dict[str, Any] = {"seconds": 0.0, "metrics_bytes": 0, "metrics": {}, "events": {}, "evaluated": {}, "log": {}}
 
 
 def capture(run: Run) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
@@ -45,6 +49,19 @@ def restore(run: Run, saved: Checkpoint) -> None:
         lay_out(optimizer)
     for key, part in (("precision", run.precision), ("task", run.task)):
         _load(f"{where}/state.json {key}", part, state.get(key), tensors)
+
+
+def check_session(state: Mapping[str, Any]) -> None:
+    """ValueError where a checkpoint's `session` has not the form in which `Session.save` writes it; its tables may have any keys."""
+    reason = misfit(SESSION, state)
+    for name, like in (("metrics", 0.0), ("events", 0), ("evaluated", 0)) if not reason else ():
+        reason = reason or next((said for key, value in state[name].items() if (said := misfit(like, value, f"{name}.{key}"))), "")
+    if not reason and state["best"] is not None:
+        reason = misfit({"step": 0, "metric": "", "value": 0.0}, state["best"], "best")
+    if not reason and not (state["metrics_bytes"] >= 0 and 0 <= state["seconds"] < math.inf):
+        reason = "metrics_bytes, seconds: expected no negative number"
+    if reason:
+        raise ValueError(reason)
 
 
 def lay_out(optimizer: Any) -> None:
@@ -87,5 +104,5 @@ def fill(label: str, module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> 
 def _load(label: str, part: Any, tree: Any, tensors: Mapping[str, Tensor]) -> None:
     try:
         part.load_state_dict(unpack(tree, tensors))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise MissingError(f"{label} does not fit what the config builds ({type(error).__name__}: {error})") from error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.functional.likeness import misfit
 from dlrun.histograms import Histograms
 from dlrun.task import Task
 from dlrun.types import Mean, Objective, Whole, double
@@ -93,4 +94,6 @@ class StepLog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        if reason := misfit(self.state_dict(), state):
+            raise ValueError(reason)
         self._clipped, self._seen, self._before = state["clipped"], state["seen"], list(state["before"])

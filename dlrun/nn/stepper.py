@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dlrun.functional.likeness import misfit
+
 FLAGS = {"maximize": False, "foreach": None, "differentiable": False}
 """What torch's groups hold beside the options, so that states are exchanged with torch.optim in both directions."""
 
@@ -48,9 +50,14 @@ class Stepper(Optimizer):
         return _bare(Optimizer.state_dict)(self)  # type: ignore[no-any-return]
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a state in torch's format, from this class or torch's own. Unlike torch's, keeps no reference to what it is given."""
+        """Take a state in torch's format, from this class or torch's own. Unlike torch's, keeps no reference to what it is given.
+
+        ValueError where it is not what a step would leave: fused kernels walk memory by address and would go beyond a tensor too small.
+        """
         state = {key: {name: _copied(value) for name, value in entry.items()} for key, entry in state_dict["state"].items()}
         groups = [self._loaded(group) for group in state_dict["param_groups"]]
+        if reason := misfit_of_state(self, groups, state):
+            raise ValueError(reason)
         _bare(Optimizer.load_state_dict)(self, {**state_dict, "state": state, "param_groups": groups})
 
     def _loaded(self, group: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +105,54 @@ class Stepper(Optimizer):
         steps = [self.state[parameter]["step"] for parameter in parameters]
         torch._foreach_add_(steps, 1)
         return steps
+
+
+def misfit_of_state(optimizer: Stepper, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Mapping[str, Any]]) -> str:
+    """How a state in torch's format differs from what a step of `optimizer` leaves; "" where it does not."""
+    number = 0
+    if [len(own["params"]) for own in optimizer.param_groups] != [len(group["params"]) for group in groups]:
+        return ""  # torch says it better
+    for own, group in zip(optimizer.param_groups, groups, strict=True):
+        plain = {name: value for name, value in own.items() if name not in ("params", "param_names", "initial_lr")}
+        if reason := misfit(plain, group):
+            return f"param_groups: {reason}"
+        expected = _left_by_a_step(optimizer, own)
+        if list(group["params"]) != list(range(number, number + len(own["params"]))):
+            return "param_groups: params are not numbered in order"
+        for key, parameter in zip(group["params"], own["params"], strict=True):
+            if reason := _misfit_of_entry(expected[parameter.dim()], state.get(key, {}), parameter):
+                return f"state of parameter {key}: {reason}"
+        number += len(own["params"])
+    return "" if all(type(key) is int and 0 <= key < number for key in state) else "state of a parameter that is not there"
+
+
+def _left_by_a_step(optimizer: Stepper, group: Mapping[str, Any]) -> dict[int, dict[str, Tensor]]:
+    """The state that one step leaves for parameters of one element, by their number of axes."""
+    small = {parameter.dim(): torch.ones([1] * parameter.dim(), requires_grad=True) for parameter in group["params"]}
+    for parameter in small.values():
+        parameter.grad = torch.ones_like(parameter)
+    options = {name: value for name, value in group.items() if name not in ("params", "param_names")}
+    probe = type(optimizer)([{**options, "params": list(small.values())}], dict(optimizer.defaults))
+    Stepper.step(probe)  # not `sam`'s, which climbs first
+    return {axes: probe.state[parameter] for axes, parameter in small.items()}
+
+
+def _misfit_of_entry(expected: Mapping[str, Tensor], entry: Mapping[str, Any], parameter: Tensor) -> str:
+    found = {name: value for name, value in entry.items() if value is not None}
+    if found and set(found) != set(expected):
+        return f"has {', '.join(map(str, found))}, expected {', '.join(expected) or 'nothing'}"
+    for name, value in found.items():
+        scalar = name == "step"
+        shape = torch.Size() if scalar else parameter.shape
+        if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point() or value.layout != torch.strided:
+            return f"{name}: expected a tensor of {tuple(shape)}, found {_described(value)}"
+        if scalar and value.dtype != torch.float32:
+            return f"{name}: expected float32, found {_described(value)}"
+    return ""
+
+
+def _described(value: Any) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _copied(value: Any) -> Any:

@@ -41,6 +41,9 @@ def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
             findings.append(finding)
     if folded:
         fold(findings, parts)
+    if level != "fast" and (facts := subject.expects.unread()):
+        text = f"declared, but no check that applies here reads it: {', '.join(f'expects.{fact}' for fact in facts)}"
+        findings.append(Finding("info", text, check="expects"))
     return findings
 
 

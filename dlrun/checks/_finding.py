@@ -59,6 +59,39 @@ def skipped(reason: str) -> Finding:
     return Finding("not_applicable", reason)
 
 
+class Declared(dict[str, Any]):
+    """What `expects` declares; notes which facts a check asked for, so that a declaration which no check reads is said."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def unread(self) -> list[str]:
+        """Declared facts that nobody asked for."""
+        return [fact for fact in self if fact not in self.read]
+
+
+def declared(fact: str, holds: bool, text: str, numbers: Mapping[str, Any] | None = None, threshold: str = "") -> Finding:
+    """The verdict on what `expects.<fact>` declares: ok where it is so, a warning where it is not; `text` says what was seen."""
+    if holds:
+        return Finding("ok", f"{text}, as expects.{fact} declares", numbers=dict(numbers or {}), threshold=threshold)
+    cause = "the set-up is not what was declared, or the declaration was carried over from another one"
+    message = f"expects.{fact} is declared, yet {text}"
+    return Finding("warning", message, cause, f"drop expects.{fact}, or look at why it does not hold", dict(numbers or {}), threshold)
+
+
 def plain(value: Any) -> Any:
     """`value` as what JSON knows: tensors and numpy's numbers become numbers and lists, anything else text."""
     if value is None or isinstance(value, (bool, int, float, str)):

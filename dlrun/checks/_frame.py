@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.build import build_networks, build_task
-from dlrun.checks._finding import LOUD, STAGES, Finding, NoCopy, check, gap, largest, plain, skipped, tensors
+from dlrun.checks._finding import LOUD, STAGES, Declared, Finding, NoCopy, check, declared, gap, largest, plain, skipped, tensors
 from dlrun.checks._kinds import kind_of
 from dlrun.checks._rows import Rows, scan
 from dlrun.checks._trouble import first_line, stopped, uncopied
@@ -29,7 +29,7 @@ from dlrun.run import Run
 from dlrun.steplog import StepLog
 from dlrun.task import LossTask
 
-__all__ = ["LOUD", "STAGES", "Finding", "NoCopy", "Rows", "Subject", "check", "gap", "largest", "plain", "skipped", "tensors"]
+__all__ = ["LOUD", "STAGES", "Finding", "NoCopy", "Rows", "Subject", "check", "declared", "gap", "largest", "plain", "skipped", "tensors"]
 
 FEW = 32
 
@@ -67,10 +67,10 @@ class Subject:
         finding.check, finding.recipe = name, getattr(part, "recipe", "")
         return finding
 
-    @property
-    def expects(self) -> dict[str, Any]:
+    @functools.cached_property
+    def expects(self) -> Declared:
         """Facts the user declared."""
-        return self.run.config.get("expects") or {}
+        return Declared(self.run.config.get("expects") or {})
 
     @property
     def batch(self) -> Batch:

@@ -68,6 +68,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_manifest(run: Path) -> dict[str, Any]:
+    """manifest.json of a run, its `plugins` (each with name and sha256) and `data` of the form they are read in; MissingError else."""
+    found = read_json(run / "manifest.json")
+    plugins, data = found.setdefault("plugins", []), found.setdefault("data", {})
+    fine = isinstance(plugins, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("sha256"), str) for entry in plugins
+    )
+    if not fine or not isinstance(data, dict):
+        raise MissingError(f"{run / 'manifest.json'}: plugins and data are not of the form that dlrun writes")
+    return found
+
+
 def safe_name(text: str) -> str:
     """`text` as one path component: letters, digits, `.`, `_`, `-`; no leading dot; at most 80 characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:80] or "run"

@@ -25,7 +25,7 @@ from dlrun.manifest import manifest
 from dlrun.plugins import loaded
 from dlrun.preflight import preflight
 from dlrun.run import Run
-from dlrun.rundir import RunDir, new_directory, read_json, write_atomic
+from dlrun.rundir import RunDir, new_directory, read_manifest, write_atomic
 from dlrun.session import Session, peak_memory
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
@@ -85,17 +85,17 @@ def resume(
 
 def same_machine(path: Path, run: Run) -> list[str]:
     """Use the thread count the run began with; returns lines for what else keeps a resumed run from giving the same bits."""
-    before = read_json(path / "manifest.json")
+    before = read_manifest(path)
     lines, threads = [], before.get("threads")
     if run.train["threads"] is None and isinstance(threads, int) and 0 < threads <= 4096 and threads != torch.get_num_threads():
         lines.append(f"threads: {threads}, as when the run began (this machine would take {torch.get_num_threads()})")
         torch.set_num_threads(threads)
     if before.get("device") != str(run.device):
         lines.append(f"device {run.device}, the run began on {before.get('device')}: the same bits are not promised")
-    known = {Path(str(plugin["name"])).name: plugin["sha256"] for plugin in before.get("plugins") or []}
+    known = {Path(plugin["name"]).name: plugin["sha256"] for plugin in before["plugins"]}
     changed = [plugin["name"] for plugin in loaded() if known.get(Path(plugin["name"]).name, plugin["sha256"]) != plugin["sha256"]]
     lines += [f"plugin {name} has changed since the run began: the same bits are not promised" for name in changed]
-    if (before.get("data") or {}).get("fingerprint") != run.data.fingerprint:
+    if before["data"].get("fingerprint") != run.data.fingerprint:
         raise MissingError(f"{path}: the data are not those the run began with (fingerprint {run.data.fingerprint[:24]}...): train anew")
     return lines
 

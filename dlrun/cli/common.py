@@ -66,12 +66,12 @@ def saved_run(arguments: Arguments) -> Path:
 def saved_config(arguments: Arguments, run: Path) -> Any:
     """The config of a run with the command line's overrides on top; plugins it used must be named again."""
     from dlrun.config import compose
-    from dlrun.rundir import read_json
+    from dlrun.rundir import read_manifest
 
     load_named_plugins(arguments)
     named = {Path(name).name for name in arguments.plugins}
-    missing = [entry for entry in read_json(run / "manifest.json").get("plugins") or [] if Path(str(entry["name"])).name not in named]
+    missing = [entry for entry in read_manifest(run)["plugins"] if Path(entry["name"]).name not in named]
     if missing:
-        say = " ".join(f"--plugin {printable(str(entry['name']), 200)}" for entry in missing)
+        say = " ".join(f"--plugin {printable(entry['name'], 200)}" for entry in missing)
         raise UsageError(f"{run} was trained with a plugin, and a run never brings code: add {say}")
     return compose(arguments.overrides, config_dir=config_dir(arguments), from_file=run / "config.yaml")

@@ -8,10 +8,10 @@ import stat
 MAX_BYTES = 256 * 1024
 
 
-def read_text(path: str, limit: int = MAX_BYTES) -> str:
-    """The text of a regular file, at most `limit` bytes; "" where there is none."""
+def read_text(path: str, limit: int = MAX_BYTES, follow: bool = True) -> str:
+    """The text of a regular file, at most `limit` bytes; "" where there is none, or a link that is not to be followed."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
             return ""
         with open(path, "rb") as file:
             return file.read(limit).decode("utf-8", "replace")

@@ -105,14 +105,14 @@ def _run(path: str, started: str, tag: str | None) -> dict[str, Any] | None:
     """What a run's files say, or what is wrong with them; None where it lacks the tag."""
     import json
 
-    config = read_text(os.path.join(path, "config.yaml"))
+    config = read_text(os.path.join(path, "config.yaml"), follow=False)
     if tag is not None and tag not in tags_of(config):
         return None
     values = top_level(config)
     seed, arm = (values.get(key, ("",))[0].strip("'\"")[:80] for key in ("seed", "arm"))
     entry: dict[str, Any] = {"run": path, "started": started, "seed": int(seed) if seed.isdecimal() and len(seed) < 20 else None}
     entry["arm"] = None if arm in ("", "null") else arm
-    text = read_text(os.path.join(path, "summary.json"), MAX_SUMMARY)
+    text = read_text(os.path.join(path, "summary.json"), MAX_SUMMARY, follow=False)
     try:
         summary = json.loads(text)
         if not isinstance(summary, dict):
@@ -126,7 +126,7 @@ def _run(path: str, started: str, tag: str | None) -> dict[str, Any] | None:
 
 def _alive(path: str) -> bool | None:
     """Whether the process that holds the run's lock is there; None where it is another machine's."""
-    words = read_text(os.path.join(path, ".lock"), 300).split()
+    words = read_text(os.path.join(path, ".lock"), 300, follow=False).split()
     if words[:1] != ["process"] or words[2:3] != ["on"] or words[3:4] != [os.uname().nodename] or not words[1].isdecimal():
         return None
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from dlrun.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -87,12 +89,20 @@ def experiment_names(dirs: list[str]) -> list[str]:
 
 
 def find_yaml(group: str, name: str, dirs: list[str]) -> str | None:
-    """The first `<dir>/<group>/<name>.yaml` there is; whether it can be read is found out when it is read."""
+    """The first `<dir>/<group>/<name>.yaml` there is, whether or not it can be read. UsageError where it is a link that leaves `<dir>`."""
     for directory in dirs:
         path = os.path.join(directory, group, f"{name}.yaml")
         if os.path.lexists(path):
+            if (os.path.islink(path) or os.path.islink(os.path.dirname(path))) and not is_inside(path, directory):
+                raise UsageError(f"{shown(path)}: a link that leaves {shown(directory)}: copy the file there")
             return path
     return None
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether `path`, links followed, is `folder` or lies in it."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return real == root or real.startswith(os.path.join(root, ""))
 
 
 def shown(path: str) -> str:

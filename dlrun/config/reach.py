@@ -21,7 +21,7 @@ from typing import Any
 
 from dlrun.config.kinds import Kind
 from dlrun.config.layers import Path, dotted
-from dlrun.config.places import cache_root, printable
+from dlrun.config.places import cache_root, is_inside, printable
 from dlrun.errors import DlrunError
 from dlrun.plain_files import READ
 from dlrun.rundir import read_json
@@ -69,9 +69,7 @@ class Reach:
         )
 
     def _inside(self, path: str) -> bool:
-        real = os.path.realpath(path)
-        roots = [os.path.realpath(absolute(root)) for root in self._roots]
-        return any(real == root or real.startswith(os.path.join(root, "")) for root in roots)
+        return any(is_inside(path, absolute(root)) for root in self._roots)
 
     def _was_typed(self, name: str, path: str) -> bool:
         if self._from_file is None:

@@ -23,6 +23,7 @@ from dlrun.schedule import Scheduler
 
 STEPS, SHARE, SECONDS = 300, 0.05, 10.0
 RATES = (1.0, 3.0, 0.3)
+ROOTS = ("lr_sanity", "decay_groups", "update_size", "grads_cleared", "optimizer_owns", "frozen_report")
 CLEAR, SOME, NONE = 0.3, 0.05, 0.01
 """Share of the loss that fell: clearly, somewhat, not at all."""
 
@@ -48,7 +49,12 @@ class Attempt:
         return (self.before - self.after) / max(abs(self.before), 1e-12)
 
 
-@check(stage="learning", moment="check", recipe="Hacker's Guide: one datapoint, then a few, then all; Karpathy: overfit one batch")
+@check(
+    stage="learning",
+    moment="check",
+    recipe="Hacker's Guide: one datapoint, then a few, then all; Karpathy: overfit one batch",
+    follows=ROOTS,
+)
 def overfit_1_batch_few(subject: Subject) -> Finding:
     """Up to 300 steps on 32 fixed rows with the real optimizer, dropout off, at its base rate; at 3 and 0.3 times it if that fails."""
     if subject.loss_task is None:

@@ -1,0 +1,114 @@
+"""What is frozen, and whether somebody forgot to thaw it.
+
+The catalogue warns of everything that is frozen and randomly initialised. Adapters beside frozen layers, frozen bodies and random features
+are that too, and right. So an error needs a network in which nothing is trainable; a warning needs random matrices that are frozen while only
+biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.run import Run
+
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
+RULE = "error: nothing is trainable; warning: random matrices frozen while no matrix trains, or < 80% frozen between layers that train"
+Named = dict[str, nn.Parameter]
+
+
+@check(stage="update", moment="fast", recipe="a forgotten requires_grad trains nothing and says nothing")
+def frozen_report(subject: Subject) -> Finding:
+    """Frozen parameters by name and share; whether their weights are random is asked on request (networks are built anew for it)."""
+    run = subject.run
+    every = {f"{name}.{key}": p for name, module in run.modules.items() for key, p in module.named_parameters()}
+    frozen = {name: p for name, p in every.items() if not p.requires_grad}
+    if not every:
+        return skipped("the networks have no parameters")
+    globs = subject.expects.get("frozen") or []
+    idle = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in every)]
+    share = sum(p.numel() for p in frozen.values()) / max(sum(p.numel() for p in every.values()), 1)
+    numbers: dict[str, Any] = {"frozen": sorted(frozen)[:20], "tensors": len(frozen), "share": share}
+    if idle:
+        text = f"expects.frozen names {', '.join(idle)}: there is no such parameter"
+        return Finding("warning", text, "a typing error, or the network changed", "dlrun train lists the parameters", numbers, RULE)
+    if not frozen:
+        return Finding("ok", "nothing is frozen", numbers=numbers, threshold=RULE)
+    text = f"frozen: {share:.0%} of all weights, {len(frozen)} of {len(every)} tensors ({', '.join(sorted(frozen)[:3])})"
+    odd = {name: p for name, p in frozen.items() if not any(fnmatchcase(name, glob) for glob in globs)}
+    if len(frozen) == len(every) and run.steps > 0:
+        cause = "requires_grad_(False) reached the whole network"
+        return Finding(
+            "error", f"{text}: nothing can be trained", cause, "thaw what is to be trained: p.requires_grad_(True)", numbers, RULE
+        )
+    if not odd or subject.patience < 1 or subject.expects.get("pretrained") or run.config.get("start") or len(frozen) == len(every):
+        return Finding("info", text, numbers=numbers, threshold=RULE)
+    return _forgotten(subject, odd, every, share, text, numbers) or Finding("info", text, numbers=numbers, threshold=RULE)
+
+
+def _forgotten(subject: Subject, odd: Named, every: Named, share: float, text: str, numbers: dict[str, Any]) -> Finding | None:
+    """The verdict on weights that are frozen as they were drawn."""
+    random = _random(subject, {name: p for name, p in odd.items() if p.dim() > 1 and p.numel() > 1})
+    if not random:
+        return None
+    numbers["random"] = sorted(random)[:20]
+    step = "thaw them: p.requires_grad_(True), or declare expects.frozen=[globs]"
+    if not any(p.requires_grad and p.dim() > 1 for p in every.values()):
+        what = f"{text}: every matrix stays as it was drawn at random, only biases and norms train"
+        return Finding("warning", what, "requires_grad_(False) reached the whole network", step, numbers, RULE)
+    between = _between(subject, random) if share < 0.8 and subject.loss_task is not None else []
+    if between:
+        what = f"{text}: {', '.join(between[:3])} stay as they were drawn at random, between layers that train"
+        return Finding("warning", what, "requires_grad was taken away and never given back", step, numbers, RULE)
+    return None
+
+
+def _random(subject: Subject, candidates: Named) -> set[str]:
+    """Those whose values come out otherwise under another seed, and belong to no other tensor of the networks (a copied teacher)."""
+    run = subject.run
+    if not candidates:
+        return set()
+    other = subject.fresh(run.seed + 1)
+    theirs = {f"{name}.{key}": p for name, module in other.modules.items() for key, p in module.named_parameters()}
+    thawed = [p for module in run.modules.values() for p in module.parameters() if p.requires_grad]
+    found = set()
+    for name, p in candidates.items():
+        same = theirs.get(name)
+        copied = any(q.shape == p.shape and torch.equal(q, p) for q in thawed)
+        if same is not None and same.shape == p.shape and not torch.equal(same, p) and not copied:
+            found.add(name)
+    return found
+
+
+def _between(subject: Subject, names: set[str]) -> list[str]:
+    """Those that are weights of layers which one forward calls after one layer that trains and before another."""
+    run = subject.copy()
+    order = _called(subject, run)
+    own = {id(part): f"{name}.{path}" for name in run.modules for path, part in run.modules[name].named_modules()}
+    trains = [any(p.requires_grad and p.dim() > 1 for p in part.parameters(recurse=False)) for part in order]
+    found = []
+    for place, part in enumerate(order):
+        mine = [f"{own[id(part)]}.{key}" for key, _ in part.named_parameters(recurse=False) if f"{own[id(part)]}.{key}" in names]
+        if mine and isinstance(part, LAYERS) and any(trains[:place]) and any(trains[place + 1 :]):
+            found += mine
+    return found
+
+
+def _called(subject: Subject, run: Run) -> list[nn.Module]:
+    """Modules with parameters of their own in the order of their first call."""
+    order: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if module not in order:
+            order.append(module)
+
+    parts = [part for name in run.nets for part in run.modules[name].modules() if any(True for _ in part.parameters(recurse=False))]
+    handles = [part.register_forward_hook(note) for part in parts]
+    subject.outputs(run, subject.prepared(run, subject.few), training=False)
+    for handle in handles:
+        handle.remove()
+    return order

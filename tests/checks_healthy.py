@@ -16,19 +16,18 @@ def _draw(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def blobs(rows: int, classes: int = 4, dims: int = 8) -> tuple[Tensor, Tensor]:
-    """Gaussian clouds about `classes` centres."""
+def blobs(rows: int, classes: int = 4, dims: int = 8, seed: int = 2) -> tuple[Tensor, Tensor]:
+    """Gaussian clouds about `classes` centres; other rows of the same clouds for another `seed`."""
     y = torch.arange(rows) % classes
-    return torch.randn(classes, dims, generator=_draw(1))[y] * 1.5 + torch.randn(rows, dims, generator=_draw(2)) * 0.7, y
+    return torch.randn(classes, dims, generator=_draw(1))[y] * 1.5 + torch.randn(rows, dims, generator=_draw(seed)) * 0.7, y
 
 
 def of_blobs(make: Any, rows: int = 256, spec: DataSpec | None = None, sampler: Any = None) -> Any:
     """A dataset part from a function of (x, y)."""
 
     def part() -> Splits:
-        x, y = blobs(rows)
-        data = make(x, y)
-        return Splits(data, data, data, spec=spec, sampler=sampler)
+        train, val, test = (make(*blobs(rows, seed=seed)) for seed in (2, 3, 4))
+        return Splits(train, val, test, spec=spec, sampler=sampler)
 
     return part
 

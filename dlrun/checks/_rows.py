@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.batch import Batch
+from dlrun.batch import Batch, leaves
 from dlrun.data import Data
 
 PERMUTED = 2**21
 """Splits up to this size are permuted whole; of larger ones row numbers are drawn."""
 FIRST = 16
 """Items of a map-style Dataset that are read to learn how long one takes."""
+MOST_BYTES = 2**27
+"""Rows that fill more than 128 MiB are not all read: a thousand photographs would not fit beside the training."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ def scan(data: Data, split: str, count: int, seconds: float) -> Rows:
         source.take(order[:FIRST])
         each = (time.perf_counter() - begun) / FIRST
         order = order[: max(FIRST, int(seconds / max(each, 1e-9)))]
+    if len(order) > FIRST:
+        one = data._batch(source.take(order[:1].to(source.device)))
+        row = sum(leaf.numel() * leaf.element_size() for leaf in leaves(dict(one)))
+        order = order[: max(FIRST, MOST_BYTES // max(row, 1))]
     batch = data._batch(source.take(order.to(source.device)))
     return Rows(batch, order, len(order) == size)
 

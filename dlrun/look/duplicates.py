@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from dlrun.batch import leaves
 from dlrun.data import Data
+from dlrun.functional.nearest import first_of, row_sums
 from dlrun.look.pixels import Pixels, are_images, label
 from dlrun.look.rows import looked_at
 from dlrun.sinks.paint import grid, literal, save
@@ -51,9 +50,7 @@ def _hashes(data: Data, split: str) -> Hashes:
     """A sum of 128 bits of the inputs of each row (every leaf but y)."""
     found: Hashes = []
     for chunk in _chunks(data, split):
-        tensors = [tensor.cpu().contiguous() for name, leaf in chunk.items() if name != "y" for tensor in leaves(leaf)]
-        tables = [tensor.reshape(len(tensor), -1).numpy().view(np.uint8).reshape(len(tensor), -1) for tensor in tensors]
-        found += [blake2b(row.tobytes(), digest_size=16).digest() for row in np.concatenate(tables, 1)]
+        found += row_sums([tensor for name, leaf in chunk.items() if name != "y" for tensor in leaves(leaf)])
     return found
 
 
@@ -62,19 +59,14 @@ def _labels(data: Data, split: str) -> Any:
     return y[: looked_at(data, split)].reshape(min(len(y), looked_at(data, split)), -1).numpy() if y is not None else None
 
 
-def _first(hashes: Hashes) -> dict[bytes, int]:
-    """Each sum -> the first row that has it."""
-    return {key: row for row, key in reversed(list(enumerate(hashes)))}
-
-
 def _within(hashes: Hashes, y: Any) -> dict[str, Any]:
-    first = _first(hashes)
+    first = first_of(hashes)
     pairs = [[first[key], row] for row, key in enumerate(hashes) if first[key] != row]
     return {"rows": len(hashes), "repeats": len(pairs), **_facts(pairs, y, y)}
 
 
 def _across(one: Hashes, two: Hashes, y_one: Any, y_two: Any) -> dict[str, Any]:
-    first = _first(one)
+    first = first_of(one)
     pairs = [[first[key], row] for row, key in enumerate(two) if key in first]
     return {"rows": len(two), "repeats": len(pairs), **_facts(pairs, y_one, y_two)}
 

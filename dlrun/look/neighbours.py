@@ -1,7 +1,7 @@
 """Rows of val and test that lie unusually close to a row of train: near copies (noise, recompression) and, of images, mirrored ones.
 
 Source: C. Geier, Training on test data: Removing near-duplicates in Fashion-MNIST, 2019; B. Barz, J. Denzler, Do we train on test data?,
-2020. Search by random projections: W. Johnson, J. Lindenstrauss, Extensions of Lipschitz mappings into a Hilbert space, 1984, lemma 1.
+2020. Search by random projections: `functional/nearest.py`.
 
 Every row's nearest is sought among projections to 32 numbers; the distance of what is found is then computed on x itself. It is compared
 with the usual distance, the median over rows, so that the unit of x does not matter.
@@ -19,13 +19,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlrun.data import Data
+from dlrun.functional.nearest import nearest, projection
 from dlrun.look.duplicates import row_of
 from dlrun.look.pixels import Pixels, are_images, label
 from dlrun.look.rows import batches_of, tensor_named
 from dlrun.sinks.paint import grid, literal, save
 from dlrun.sinks.terminal import clip, number
 
-PROJECTED, LEAST_VALUES, CHUNK = 32, 8, 512
+LEAST_VALUES = 8
 NEAR = 0.25
 """Share of the usual distance below which a neighbour is called near."""
 SAMPLED, MOST_PAIRS = 256, 20
@@ -41,31 +42,21 @@ def measure(data: Data) -> dict[str, Any]:
         return {"skipped": f"near neighbours mean something for rows of at least {LEAST_VALUES} numbers"}
     if not all(bool(batch["x"].isfinite().all()) for split in data.rows for batch in batches_of(data, split)):
         return {"skipped": "near neighbours are not sought among values that are not finite"}
-    matrix = torch.randn(x[0].numel(), PROJECTED, generator=torch.Generator().manual_seed(0)) / PROJECTED**0.5
-    projection = matrix.to(x.device) if x[0].numel() > PROJECTED else None
-    train = _projected(data, "train", projection, mirrored=False)
-    return {f"train/{split}": _of_split(data, split, train, projection, are_images(x)) for split in data.rows if split != "train"}
+    matrix = projection(x[0].numel(), x.device)
+    train = _projected(data, "train", matrix, mirrored=False)
+    return {f"train/{split}": _of_split(data, split, train, matrix, are_images(x)) for split in data.rows if split != "train"}
 
 
-def _projected(data: Data, split: str, projection: Tensor | None, mirrored: bool) -> Tensor:
+def _projected(data: Data, split: str, matrix: Tensor | None, mirrored: bool) -> Tensor:
     flat = [(batch["x"].flip(-1) if mirrored else batch["x"]).flatten(1).float() for batch in batches_of(data, split)]
-    return torch.cat([rows if projection is None else rows @ projection for rows in flat])
+    return torch.cat([rows if matrix is None else rows @ matrix for rows in flat])
 
 
-def _nearest(queries: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each query the (squared) distance to the nearest row of train, and which that is."""
-    squares, found = train.square().sum(1), []
-    for chunk in queries.split(CHUNK):
-        found.append(torch.addmm(squares, chunk, train.T, alpha=-2).min(1))
-    near = torch.cat([pair.values for pair in found]) + queries.square().sum(1)
-    return near.clamp(min=0), torch.cat([pair.indices for pair in found])
-
-
-def _of_split(data: Data, split: str, train: Tensor, projection: Tensor | None, images: bool) -> dict[str, Any]:
-    straight = _nearest(_projected(data, split, projection, mirrored=False), train)
+def _of_split(data: Data, split: str, train: Tensor, matrix: Tensor | None, images: bool) -> dict[str, Any]:
+    straight = nearest(_projected(data, split, matrix, mirrored=False), train)
     spaced = torch.linspace(0, len(straight[0]) - 1, min(SAMPLED, len(straight[0]))).long().tolist()
     usual = float(torch.tensor([_distance(data, split, int(straight[1][row]), row, False) for row in spaced]).median())
-    ways = [(False, straight), *([(True, _nearest(_projected(data, split, projection, mirrored=True), train))] if images else [])]
+    ways = [(False, straight), *([(True, nearest(_projected(data, split, matrix, mirrored=True), train))] if images else [])]
     # A projection shrinks or stretches a distance by half at most, nearly always: what may be near is measured on x itself.
     maybe = [
         (row, int(at[row]), turned) for turned, (near, at) in ways for row in (near.sqrt() < 2 * NEAR * usual).nonzero()[:, 0].tolist()

@@ -1,0 +1,159 @@
+"""The answer among the inputs: a label column left among the features, a language model whose targets are not the next token.
+
+The catalogue's rule (one feature that predicts y with R2 or AUC above 0.99) fires on every easy task with one good feature. What tells a
+copy from a good feature is exactness (a column with one value a class and never another, or a number that is y but for unit and zero) and
+that it is not needed: without it the other columns still tell the target. Data made up so that y is one column of x has no others.
+
+Tokens: y[t] = x[t] on every position is an error only if the loss compares position t with it; a loss may shift by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._inputs import is_integer, labels, parts, sample
+from dlrun.checks.shape_contract import main_output
+from dlrun.functional.relation import Relation, within
+
+LEAST, MOST_COLUMNS = 32, 4096
+EXACT = 1e-5
+TIGHT = 0.01
+CLEAR, TOLD = 4.0, 0.15
+COPIED, NEXT = 0.95, 0.98
+RULE = (
+    f"warning: a column of x names the class, or is y but for unit and zero (1 - r2 < {EXACT:g}), and the others tell it too; "
+    f"error: y is x on over {COPIED:.0%} of the tokens"
+)
+
+
+@check(stage="data", recipe="Hacker's Guide: too good to be true", follows=("item_stability", "constant_input", "label_histogram"))
+def target_in_input(subject: Subject) -> Finding:
+    """Each column of up to 1,024 rows against y; tokens against targets at shifts of -2 to 3."""
+    rows = sample(subject, "train")
+    kind, x, y = subject.kind, rows.x, rows.y
+    if kind in ("language_model", "sequence") and isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and is_integer(x):
+        return _tokens(subject, x.cpu(), y.cpu())
+    known = labels(subject, y)
+    if known is None or len(rows) < LEAST or kind not in ("classification", "binary", "regression"):
+        return skipped("there is no label or number a row to look for among inputs")
+    target, classes = known
+    columns = [(name, leaf.detach().cpu().reshape(len(leaf), -1)) for name, leaf in parts(x).items()]
+    wide = sum(flat.shape[1] for _, flat in columns)
+    if wide < 2 or wide > MOST_COLUMNS:
+        return skipped(f"looked for among 2 to {MOST_COLUMNS} columns of x; here there are {wide}")
+    names = [f"{name}[{i}]" for name, flat in columns for i in range(flat.shape[1])]
+    table = torch.cat([flat.double() for _, flat in columns], 1)
+    which = _names_class(table, target, classes) if classes else _is_number(table, target.double())
+    numbers: dict[str, Any] = {"rows": len(rows), "columns": wide, "copies": [names[i] for i in which[:20]]}
+    if not which or len(which) > max(0.2 * wide, 1, classes or 1):
+        return Finding("ok", f"no column of x is the target ({len(rows)} rows, {wide} columns)", numbers=numbers, threshold=RULE)
+    shown = (
+        f"{', '.join(names[i] for i in which[:5])}{' ...' if len(which) > 5 else ''} {'are' if len(which) > 1 else 'is'} the target itself"
+    )
+    rest = _without(table, which, target, classes)
+    numbers["told_by_others"] = rest.strength
+    if rest.z < CLEAR or rest.strength < TOLD:
+        text = f"{shown}; the other columns tell little of it ({rest.strength:.2f}), so it may be meant"
+        return Finding("info", text, numbers=numbers, threshold=RULE)
+    cause = "the label column was left among the features"
+    return Finding("warning", f"{shown}, on all {len(rows)} rows looked at", cause, "drop it from x", numbers, RULE)
+
+
+def _without(table: Tensor, which: list[int], y: Tensor, classes: int | None) -> Relation:
+    """What the columns that are no copies tell of y."""
+    kept = [i for i in range(table.shape[1]) if i not in set(which)]
+    rest = table[:, kept].float()
+    return within(rest, y, classes) if kept and bool(rest.isfinite().all()) else Relation(0.0, 0.0, len(y))
+
+
+def _names_class(flat: Tensor, y: Tensor, classes: int) -> list[int]:
+    """Columns that have one value for each class (or lie that close), and one-hot codes of all classes."""
+    present = y.unique()
+    if len(present) < 2:
+        return []
+    means = torch.stack([flat[y == label].mean(0) for label in present])
+    spreads = torch.stack([(flat[y == label] - means[i]).abs().amax(0) for i, label in enumerate(present)]).amax(0)
+    ordered = means.sort(0).values
+    gaps = (ordered[1:] - ordered[:-1]).amin(0)
+    exact = (spreads <= 1e-6 * ordered.abs().amax(0)) & (gaps > 1e-4 * ordered.abs().amax(0))
+    line = torch.stack((present.double(), torch.ones(len(present), dtype=torch.float64)), 1)
+    fitted = line @ torch.linalg.lstsq(line, means).solution
+    straight = (means - fitted).abs().amax(0) < TIGHT * gaps  # of two classes any two means are
+    close = (spreads < TIGHT * gaps) & straight
+    found = (exact | close).nonzero().flatten().tolist()
+    if found or len(present) < 3:
+        return [int(i) for i in found]
+    codes = [((flat == flat[y == label][:1]).eq((y == label)[:, None])).all(0).nonzero().flatten().tolist() for label in present]
+    return [int(code[0]) for code in codes] if all(codes) and _fills(flat, codes) else []
+
+
+def _fills(flat: Tensor, codes: list[list[int]]) -> bool:
+    """Whether the columns of a one-hot code are as many different ones as classes."""
+    return len({code[0] for code in codes}) == len(codes)
+
+
+def _is_number(flat: Tensor, y: Tensor) -> list[int]:
+    """Columns that are an exact line of a column of y."""
+    x = flat - flat.mean(0)
+    x, y = x / x.norm(dim=0).clamp(min=1e-12), y - y.mean(0)
+    y = y / y.norm(dim=0).clamp(min=1e-12)
+    return [int(i) for i in ((x.T @ y).square().amax(1) > 1 - EXACT).nonzero().flatten().tolist()]
+
+
+def _tokens(subject: Subject, x: Tensor, y: Tensor) -> Finding:
+    """Which token of x the targets are; what counts are targets that are no filler."""
+    counted = (y >= 0) & (y != y[y >= 0].mode().values) if bool((y >= 0).any()) else y >= 0
+    if int(counted.sum()) < 100 or x.shape[1] < 6:
+        return skipped("there are too few tokens to tell targets from inputs")
+    shares = {shift: _share(x, y, counted, shift) for shift in (-2, -1, 0, 1, 2, 3)}
+    best = max(shares, key=lambda shift: shares[shift])
+    numbers: dict[str, Any] = {f"y[t] = x[t{shift:+d}]": share for shift, share in shares.items()}
+    if shares[1] >= NEXT or shares[best] < COPIED or subject.kind == "sequence":
+        seen = f"targets are the next token on {shares[1]:.0%} of positions, the same one on {shares[0]:.0%}"
+        return Finding("ok", seen, numbers=numbers, threshold=RULE)
+    if best == 0:
+        if _shifts_itself(subject):
+            return Finding("ok", "targets are the inputs; the loss shifts them by itself", numbers=numbers, threshold=RULE)
+        cause = "targets are not shifted: the network is asked for the token it is given"
+        return Finding("error", f"y is x on {shares[0]:.0%} of the tokens", cause, "x = tokens[:-1], y = tokens[1:]", numbers, RULE)
+    text = f"y[t] is x[t{best:+d}] on {shares[best]:.0%} of the tokens, the next one on {shares[1]:.0%}"
+    cause = "targets are shifted the wrong way: they stand in the input already" if best < 0 else "targets are shifted too far"
+    level = "error" if best < 0 else "warning"
+    return Finding(level, text, cause, "x = tokens[:-1], y = tokens[1:]", numbers, RULE)
+
+
+def _share(x: Tensor, y: Tensor, counted: Tensor, shift: int) -> float:
+    """The share of counted positions t with y[t] = x[t + shift]."""
+    size = x.shape[1]
+    here = slice(max(0, -shift), size - max(0, shift))
+    there = slice(max(0, shift), size - max(0, -shift))
+    valid = counted[:, here]
+    return float((x[:, there] == y[:, here])[valid].float().mean()) if bool(valid.any()) else 0.0
+
+
+def _shifts_itself(subject: Subject) -> bool:
+    """Whether another target at position t changes the loss's slope at t - 1 and not at t."""
+    if subject.loss_task is None:
+        return False
+    run, batch = subject.copy(), subject.batch
+    out, y = subject.outputs(run, batch, training=False), batch["y"]
+    logits = main_output(run, out)
+    if logits is None or logits is not out:
+        return False
+    place = y.shape[1] // 2
+    other = y.clone()
+    other[:, place] = torch.where(y[:, place] == y[:, place].max(), y[:, place].min(), y[:, place].max())
+    moved = (_slope(subject, run, logits, batch.replace(y=other)) - _slope(subject, run, logits, batch)).abs()
+    axis = 1 if moved.shape[1] == y.shape[1] else 2
+    here = moved.movedim(axis, 0).flatten(1).amax(1)
+    return bool(here[place - 1] > 0 and here[place] == 0) if len(here) > place else moved.shape[axis] == y.shape[1] - 1
+
+
+def _slope(subject: Subject, run: Any, logits: Tensor, batch: Any) -> Tensor:
+    leaf = logits.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(subject.live_loss(run, leaf, batch), leaf)[0]

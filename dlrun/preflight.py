@@ -44,7 +44,7 @@ def preflight(session: Session) -> None:
         return
     findings = run_checks(run, level)
     for finding in findings:
-        session.directory.event("finding", 0, 0.0, check=finding.check, level=finding.level, message=finding.message)
+        session.found(0, finding, say=False)
     for line, style in lines_before_training(findings, console.width):
         console.line(line, style)
     errors = [finding for finding in findings if finding.level == "error"]

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from dlrun import checkpoint
+from dlrun.baselines import Baselines, baselines
 from dlrun.checkpoint import Checkpoint, weights_sha256
+from dlrun.checks import LOUD, Finding, during_training
 from dlrun.errors import MissingError
 from dlrun.evaluate import evaluate
 from dlrun.events import Events
@@ -26,42 +27,10 @@ from dlrun.signals import Stop
 from dlrun.sinks.console import Console
 from dlrun.state import capture, check_session, restore
 from dlrun.steplog import StepLog
+from dlrun.stopwatch import Stopwatch
 from dlrun.telemetry import Telemetry
 from dlrun.unfit import say_undefined
-
-
-class Stopwatch:
-    """Training seconds: time in steps only; start-up, evaluation and saving do not count. Goes on over resumes."""
-
-    def __init__(self) -> None:
-        self._sum = 0.0
-        self._since: float | None = None
-
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return self._sum + (time.perf_counter() - self._since if self._since is not None else 0.0)
-
-    def set(self, seconds: float) -> None:
-        """Go on from `seconds`."""
-        self._sum = seconds
-
-    def start(self) -> None:
-        """Steps begin."""
-        self._since = time.perf_counter()
-
-    def pause(self) -> None:
-        """Something else begins."""
-        if self._since is not None:
-            self._sum, self._since = self.seconds(), None
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside does not count; the clock goes on afterwards if it ran before."""
-        ran = self._since is not None
-        self.pause()
-        yield
-        if ran:
-            self.start()
+from dlrun.watching import Watchers, findings_of
 
 
 def chooser(run: Run) -> tuple[str, str]:
@@ -91,6 +60,9 @@ class Session:
         self._saved = -1
         self._deadline = math.inf
         self._summary: dict[str, Any] = {}
+        self.findings: list[dict[str, Any]] = []
+        self.baselines = Baselines()
+        self.watchers = Watchers(run)
 
     # -- the loop's side
 
@@ -133,6 +105,8 @@ class Session:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MissingError(f"{saved.path}/state.json: session does not fit ({type(error).__name__}: {error})") from error
         cut_back(self.directory.path / NAME, saved.step)
+        self.watchers.replay(self.directory.path / "metrics.jsonl")
+        self.findings = findings_of(self.directory.path / "events.jsonl")
         self.begin = self._saved = saved.step
         self.directory.event("resumed", saved.step, self.clock.seconds(), changed=dict(changed))
         self._go()
@@ -159,6 +133,8 @@ class Session:
         if ended:
             self.evaluate(step, final=True)
         self.save(step)
+        if ended:
+            self.baselines = baselines(self.run)
         status = "finished" if ended else "stopped" if self.reason == "max_seconds" else "interrupted"
         self.directory.event(status, step, self.clock.seconds(), **({"reason": self.reason} if not ended else {}))
         self.write_summary(status, step)
@@ -179,6 +155,8 @@ class Session:
                 if step < self.run.steps:
                     self.telemetry.flush()
                 self.console.evaluation(step, metrics)
+                for at, finding in self.watchers.evaluated(step, final, {**self.telemetry.newest, **metrics}):
+                    self.found(at, finding)
                 self._note_best(step, metrics)
 
     def _split_metrics(self, split: str, step: int) -> dict[str, float]:
@@ -244,7 +222,9 @@ class Session:
             "parameters": trained,
             "steps_per_second": step / seconds if seconds > 0 and step else None,
             "weights_sha256": weights_sha256(self.run.modules) if status != "running" else None,
-            "baselines": self.baselines(),
+            "baselines": self.baselines.values,
+            "baselines_skipped": self.baselines.skipped,
+            "findings": [finding for finding in self.findings if finding["level"] in LOUD],
             "clipped_share": self.log.clipped_share(),
             "skipped_objectives": self.run.precision.skipped,
             "peak_memory_bytes": peak_memory(self.run.device),
@@ -256,25 +236,21 @@ class Session:
         """The summary as last written."""
         return self._summary
 
-    def baselines(self) -> dict[str, float]:
-        """Accuracy of always naming the commonest training class, beside every accuracy."""
-        train = self.run.data.targets("train")
-        classes = self.run.data.spec.classes
-        if not classes or "accuracy" not in self.run.task.metrics or train is None or train.dim() != 1 or train.is_floating_point():
-            return {}
-        common = torch.bincount(train[train >= 0].long(), minlength=classes).argmax()  # -100 is no class
-        found = {}
-        for split in ("val", "test"):
-            targets = self.run.data.targets(split) if split in self.run.data.rows else None
-            if targets is not None and bool((targets >= 0).any()):
-                found[f"{split}/majority_accuracy"] = float((targets[targets >= 0] == common).double().mean())
-        return found
+    def found(self, step: int, finding: Finding, say: bool = True) -> None:
+        """Record a finding of a check, and print it where `say`."""
+        facts = {"check": finding.check, "level": finding.level, "message": finding.message}
+        self.directory.event("finding", step, self.clock.seconds(), **facts)
+        self.findings.append({**facts, "step": step})
+        for line, style in during_training(finding, step, self.console.width) if say else ():
+            self.console.line(line, style)
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
-        """A flush: the events the new rows make happen, and the bar."""
+        """A flush: the events the new rows make happen, what the watchers see in them, and the bar."""
         for row in rows:
             for name in self.events.see(row):
                 self.directory.event(name, row["step"], row["time"])
+        for at, finding in self.watchers.rows(rows):
+            self.found(at, finding)
         step, seconds = rows[-1]["step"], self.clock.seconds()
         rate = step / seconds if seconds > 0 else 0.0
         self.console.progress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlrun.baselines import beaten
 from dlrun.evaluate import look
 from dlrun.session import Session
 from dlrun.signals import EXIT
@@ -16,6 +17,10 @@ def wrap_up(session: Session, status: str) -> int:
     """Say how the run ended and draw. Returns the exit code. The result is safe already: nothing here can harm it."""
     run, console, path = session.run, session.console, session.directory.path
     console.result({**session.summary, "metrics": of_this_step(session), "run_dir": str(path)})
+    for line in beaten(run, session.summary["metrics"], session.summary["baselines"]) if status == "finished" else ():
+        console.line(line, "warning")
+    if session.summary["baselines_skipped"]:
+        console.line(f"baselines: {session.summary['baselines_skipped']}")
     if status == "finished":
         draw_figures(session)
         return 0

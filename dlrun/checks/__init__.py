@@ -10,14 +10,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dlrun import registry
-from dlrun.checks._finding import LEVELS, Finding
+from dlrun.checks._finding import LEVELS, LOUD, Finding
 from dlrun.checks._folding import fold, in_order
 from dlrun.checks._frame import Subject
-from dlrun.checks._present import Line, before_training, on_request, verdict
+from dlrun.checks._present import Line, before_training, during_training, on_request, verdict
 from dlrun.data.items import generators_kept
 from dlrun.run import Run
 
-__all__ = ["Finding", "Subject", "kind_line", "lines_before_training", "lines_on_request", "run_checks", "verdict"]
+__all__ = [
+    "LOUD",
+    "Finding",
+    "Subject",
+    "during_training",
+    "kind_line",
+    "lines_before_training",
+    "lines_on_request",
+    "run_checks",
+    "verdict",
+]
 
 MOMENTS = {"fast": ("fast",), "check": ("fast", "check"), "deep": ("fast", "check", "deep")}
 """Which checks run: `fast` before every training, `check` on request, `deep` with --deep."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dlrun.checks._finding import LOUD, Finding
@@ -55,6 +56,15 @@ def before_training(findings: Sequence[Finding], shown: Mapping[str, bool], widt
         if finding.level == "info" or (finding.level == "ok" and shown.get(finding.check)):
             yield from _wrapped(f"check {finding.check}: {MARKS[finding.level]}: ", finding.message, width, STYLES[finding.level], hang=4)
     yield f"checks: {_counts(findings)} in {_seconds(findings):.1f} s (dlrun check says more)", "dim"
+
+
+def during_training(finding: Finding, step: int, width: int | None) -> Iterator[Line]:
+    """What a check saw at `step` of a training."""
+    if finding.level in LOUD:
+        yield from in_full(replace(finding, check=f"{finding.check} at step {step}"), (), width)
+    else:
+        head = f"check {finding.check} at step {step}: {MARKS[finding.level]}: "
+        yield from _wrapped(head, finding.message, width, STYLES[finding.level], hang=4)
 
 
 def on_request(findings: Sequence[Finding], stages: Mapping[str, str], width: int | None) -> Iterator[Line]:

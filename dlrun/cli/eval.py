@@ -20,6 +20,7 @@ def run(arguments: Arguments) -> int:
     if step not in ("best", "last") and not step.isdigit():
         raise UsageError(f"--step {step}: expected best, last or a number of steps")
     config = saved_config(arguments, path)
+    from dlrun.baselines import baseline_lines, baselines
     from dlrun.evaluate import evaluate
     from dlrun.rundir import jsonable, write_atomic
     from dlrun.sinks.console import Console
@@ -37,7 +38,9 @@ def run(arguments: Arguments) -> int:
     found = {f"{split}/{name}": value for name, value in plain.items()}
     if run.ema is not None:
         found |= {f"{split}_ema/{name}": value for name, value in evaluate(run, run.ema.modules, split, source.step).items()}
+    known = baselines(run, (split,))
     document = {"run": str(path), "split": split, "step": source.step, "rows": run.data.rows[split], "metrics": found}
+    document |= {"baselines": known.values, "baselines_skipped": known.skipped}
     text = json.dumps(jsonable(document), indent=1, allow_nan=False) + "\n"
     write_atomic(path / f"eval-{split}.json", text)
     if arguments.flag("json"):
@@ -45,5 +48,7 @@ def run(arguments: Arguments) -> int:
     else:
         with Console() as console:
             console.evaluation(source.step, found)
+            for line in baseline_lines(run, found, known):
+                console.line(line)
             say_undefined(run, split, plain, console.line)
     return 0

@@ -22,6 +22,8 @@ EVALUATION_SECONDS = 1.0
 """On a terminal: at most one evaluation line a second above the bar; the bar shows each."""
 BAR_COLUMNS, LEAST_BAR = 24, 10
 MOST_METRICS = 4
+WORDS = {"majority": "majority class"}
+"""What a baseline is called in the last line, where its name says too little."""
 ASIDE = ("lr", "grad_norm", "clipped")
 """Measures of the training itself: not what a bar is looked at for."""
 
@@ -94,8 +96,8 @@ class Console:
     def result(self, summary: Mapping[str, Any]) -> None:
         """Print the line a run ends with.
 
-        `summary` is the run's summary.json, with `run_dir`; `baselines` in it hold `<split>/majority_accuracy` (of always naming the
-        commonest class), which stands beside the accuracy like the worst class's recall.
+        `summary` is the run's summary.json, with `run_dir`; `baselines` in it hold `<split>/<baseline>_<metric>`, such as
+        `test/majority_accuracy`, which stand beside the metric like the worst class's recall.
         """
         self._clear()
         self._print(_result_segments(summary))
@@ -256,7 +258,8 @@ def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
     splits = [split for split in ("test", "test_ema", "val", "val_ema") if _chosen(metrics, split)] or ["train"]
     for split in splits:
         if chosen := _chosen(metrics, split, wanted):
-            segments += [*_joined(chosen), *(_context(split, metrics, baselines) if split == splits[0] else []), (" · ", "dim")]
+            context = _context(split, next(iter(chosen)).partition("/")[2], metrics, baselines) if split == splits[0] else []
+            segments += [*_joined(chosen), *context, (" · ", "dim")]
     segments.append((_took(summary), ""))
     if summary.get("run_dir"):
         segments += [(" · ", "dim"), (clean(summary["run_dir"]), "bold")]
@@ -272,11 +275,12 @@ def _chosen(metrics: Mapping[str, Any], split: str, wanted: str = "") -> dict[st
     return {} if first is None else {first: mine[first]}
 
 
-def _context(split: str, metrics: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[Segment]:
-    """What an accuracy means only beside: that of naming the commonest class, and the recall of the class that fares worst."""
-    texts = []
-    if (majority := baselines.get(f"{split.removesuffix('_ema')}/majority_accuracy")) is not None:
-        texts.append(f"majority class {number(majority)}")
+def _context(split: str, metric: str, metrics: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[Segment]:
+    """What a metric means only beside: what baselines reach (`<split>/<baseline>_<metric>`), and the recall of the worst class."""
+    start = f"{split.removesuffix('_ema')}/"
+    known = {name.removeprefix(start): value for name, value in baselines.items() if name.startswith(start)}
+    mine = [(name.removesuffix(f"_{metric}"), value) for name, value in known.items() if name.endswith(f"_{metric}")]
+    texts = [f"{WORDS.get(name, name)} {number(value)}" for name, value in mine]
     if (worst := metrics.get(f"{split}/worst_recall")) is not None:
         texts.append(f"worst class's recall {number(worst, 3)}")
     return [(f" ({', '.join(texts)})", "dim")] if texts else []

@@ -1,0 +1,38 @@
+"""Results that are too good: a loss below what is possible, or val better than the rows that were learned.
+
+After a short trial training separable data are near 0 too, so that a small loss is a note. Below the loss's own floor nothing is possible:
+the loss is wrong. The form that watches whole trainings is `curve_watch`'s neighbour.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._generalise import crossed, why_not
+
+FAR = 8.0
+RULE = "no loss below its floor; info where unseen rows of val do better than learned rows of train"
+
+
+@check(stage="learning", moment="check", recipe="be suspicious of good results", follows=("split_leakage", "target_in_input"))
+def too_good(subject: Subject) -> Finding:
+    """Losses of learned and of unseen rows after 150 steps on 512 rows of train."""
+    reason = why_not(subject)
+    if reason:
+        return skipped(reason)
+    found = crossed(subject)
+    if isinstance(found, str):
+        return skipped(found)
+    known, unseen, val = found.seen["train"], found.scores["train", "train"], found.scores["train", "val"]
+    numbers: dict[str, Any] = {"learned": known.loss, "unseen": unseen.loss, "val": val.loss, "floor": subject.floor}
+    text = f"after 150 steps on {2 * known.rows} rows: loss {known.loss:.4f} on them, {unseen.loss:.4f} on others of train, {val.loss:.4f} on val"
+    least = min(known.loss, unseen.loss, val.loss)
+    if subject.floor is not None and least < subject.floor - 1e-4 * max(1.0, abs(subject.floor)):
+        cause = "the loss is not what it is taken for: a sign, a missing logarithm, weights that do not add up"
+        return Finding(
+            "warning", f"{text}: below {subject.floor:.4f}, which is not possible", cause, "compute it by hand for a row", numbers, RULE
+        )
+    if val.loss < known.loss - abs(known.shuffled - known.loss) * 0.1 and val.z > FAR and unseen.loss > known.loss:
+        return Finding("info", f"{text}: val is easier than what was learned; is it a part of it?", numbers=numbers, threshold=RULE)
+    return Finding("ok", text, numbers=numbers, threshold=RULE)

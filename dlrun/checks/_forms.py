@@ -1,0 +1,129 @@
+"""The form of a network's outputs: any numbers, or bounded ones, shares of classes, log shares. A range is tried, not guessed.
+
+Values alone show little: the outputs of an untrained network lie near 0 with a tanh or without one. So what the last layer gives is made
+ten thousand times larger: behind a sigmoid, a tanh or a softmax all outputs then lie at its two ends, behind a ReLU none is below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.checks._frame import Subject, tensors
+from dlrun.checks._probe import Probe
+from dlrun.run import Run
+
+STRETCH = 1e4
+ENDS = 0.95
+"""Share of stretched outputs at the two ends from which they count as bounded."""
+EXACT = 1e-4
+
+_FORMS: WeakKeyDictionary[Probe, Form] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Form:
+    """`free`; `bounded` between `low` and `high`; `rectified`: none below 0, some 0; `shares` or `logs` that sum to 1 over `axis`."""
+
+    name: str
+    low: float = float("-inf")
+    high: float = float("inf")
+    axis: int = -1
+
+    def of(self, u: Tensor) -> Tensor:
+        """What a network of this form can give, from any numbers `u`."""
+        made: dict[str, Callable[[], Tensor]] = {
+            "bounded": lambda: self.low + (self.high - self.low) * u.sigmoid(),
+            "rectified": lambda: nn.functional.softplus(u),
+            "shares": lambda: u.softmax(self.axis),
+            "logs": lambda: u.log_softmax(self.axis),
+        }
+        return made.get(self.name, lambda: u * 1.0)()
+
+    def ends(self, up: Tensor) -> Tensor:
+        """The furthest a network of a bounded form can go: `high` where `up` (bool), `low` elsewhere."""
+        low, high = (0.0, 1.0) if self.name == "shares" else (self.low, self.high)
+        return torch.where(up, high, low)
+
+
+def form(subject: Subject, probe: Probe) -> Form:
+    """The form of `probe.out`, found once."""
+    if probe not in _FORMS:
+        _FORMS[probe] = _find(subject, probe)
+    return _FORMS[probe]
+
+
+def _find(subject: Subject, probe: Probe) -> Form:
+    out = probe.out
+    if not bool(torch.isfinite(out).all()):
+        return Form("free")
+    for axis in reversed(range(out.dim())):
+        if out.shape[axis] > 1 and float(out.std()) >= 0:
+            sums = out.sum(axis)
+            if float(out.min()) >= -1e-6 and float(out.max()) <= 1 + 1e-6 and float((sums - 1).abs().max()) < EXACT:
+                return Form("shares", 0.0, 1.0, axis)
+            if float(out.max()) <= 1e-6 and float(out.logsumexp(axis).abs().max()) < EXACT:
+                return Form("logs", axis=axis)
+    stretched = _stretched(subject, probe)
+    return Form("free") if stretched is None else _of_range(out, stretched)
+
+
+def _of_range(out: Tensor, far: Tensor) -> Form:
+    """The form that stretched outputs tell."""
+    if not bool(torch.isfinite(far).all()):
+        return Form("free")
+    low, high = float(far.min()), float(far.max())
+    near = 1e-3 * max(high - low, 1e-12)
+    at_ends = float(((far - low < near) | (high - far < near)).float().mean())
+    grown = high - low > 30 * max(float(out.max() - out.min()), 1e-6) and high - low > 100
+    if at_ends >= ENDS and not grown and high > low and far.numel() >= 8:
+        return Form("bounded", _round(low), _round(high))
+    if float(out.min()) == 0 and low == 0 and float((out == 0).float().mean()) > 0.1 and float(out.max()) > 0:
+        return Form("rectified", 0.0)
+    return Form("free")
+
+
+def _round(value: float) -> float:
+    return round(value, 3) + 0.0
+
+
+def _stretched(subject: Subject, probe: Probe) -> Tensor | None:
+    """`out` where the last layer with weights gives ten thousand times as much; None where that cannot be tried."""
+    run = probe.run
+    called = _last_called(subject, run, probe)
+    if called is None:
+        return None
+    handle = called.register_forward_hook(lambda module, inputs, output: output * STRETCH if isinstance(output, Tensor) else output)
+    try:
+        outputs = subject.outputs(run, probe.batch, training=True)
+    except Exception:  # numbers of that size may be refused
+        return None
+    finally:
+        handle.remove()
+    before, after = tensors(probe.outputs), tensors(outputs)
+    place = next((i for i, t in enumerate(before) if t is probe.out), None)
+    if place is None or len(after) != len(before) or after[place].shape != probe.out.shape:
+        return None
+    return after[place].detach()
+
+
+def _last_called(subject: Subject, run: Run, probe: Probe) -> nn.Module | None:
+    """The module with parameters of its own whose forward ended last."""
+    called: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        called.append(module)
+
+    owners = [m for name in run.nets for m in run.modules[name].modules() if any(True for _ in m.parameters(recurse=False))]
+    handles = [m.register_forward_hook(note) for m in owners]
+    try:
+        subject.outputs(run, probe.batch, training=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called[-1] if called else None

@@ -1,0 +1,162 @@
+"""The loss falls where outputs come nearer to their targets, and it has a lower end.
+
+The catalogue's rule, a step from the outputs towards the targets, fails for sound losses whose outputs are no targets (Poisson with a log
+link, quantiles). What all have in common: for equal outputs the slope falls with the target. A larger target pulls its own output up more.
+So the slope is held against the targets, element by element. Classes are asked by `ce_gradient_signature`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._forms import Form, form
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._probe import Probe, probe
+
+LEAST = 8
+AGAINST, WITH = 0.5, -0.2
+"""Rank correlation of slopes with targets above which the sign is wrong, and below which it is right."""
+RULE = f"rank correlation of the loss's slope with the targets < {WITH:g}; error above {AGAINST:g}"
+ROOTS = ("output_form", "shape_contract", "ce_gradient_signature", "loss_coverage")
+
+
+@check(stage="loss", moment="fast", recipe="Hacker's Guide: lower is better, is it?", follows=ROOTS)
+def loss_direction(subject: Subject) -> Finding:
+    """Slopes of the loss at equal outputs, beside the targets; targets that a loss of shares cannot take."""
+    asked = probe(subject)
+    if asked is None:
+        return skipped("there is no single loss of tensors")
+    if subject.kind == "contrastive":
+        return skipped("embeddings have no targets to come near to")
+    if asked.targets.mode not in ("labels", "numbers", "shares"):
+        reason = (
+            "classes: see ce_gradient_signature" if asked.targets.mode == "classes" else "there are no targets in the form of the outputs"
+        )
+        return skipped(reason)
+    shape = form(subject, asked)
+    found = _association(asked, shape)
+    numbers: dict[str, Any] = {"correlation": None if found is None else round(found, 3), "elements": asked.out.numel()}
+    coupled = subject.expects.get("batch_coupled_loss") or asked.run.task.couples_rows
+    if found is None:
+        return skipped("the loss compares rows") if coupled else _unrelated(asked, shape, numbers)
+    if found > AGAINST:
+        text = f"the loss falls where outputs move away from their targets (rank correlation of slope and target {found:+.2f})"
+        return Finding("error", text, "the sign of the loss is wrong", "minimise the loss: drop the minus", numbers, RULE)
+    outside = _outside(asked)
+    if outside is not None:
+        low, high = outside
+        text = f"the loss takes targets from 0 to 1, they go from {low:.3g} to {high:.3g}: it has no lower bound"
+        cause = "binary cross-entropy of values that are no probabilities (standardised inputs, classes above 1)"
+        return Finding(
+            "error", text, cause, "scale the targets to 0 .. 1, or use a squared error", numbers | {"targets": [low, high]}, RULE
+        )
+    if found < WITH or coupled:
+        return Finding("ok", "outputs that come nearer to their targets lower the loss", numbers=numbers, threshold=RULE)
+    return _unrelated(asked, shape, numbers)
+
+
+def _unrelated(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
+    """The verdict where slopes do not hang on their own row's targets."""
+    rolls = {by: _association(asked, shape, by) for by in (1, -1)}
+    by, best = min(((by, value) for by, value in rolls.items() if value is not None), key=lambda pair: pair[1], default=(0, 0.0))
+    if best < -0.9:
+        numbers["rolled"] = {by: best}
+        text = f"the loss compares row i with the target of row i{-by:+d}"
+        return Finding("error", text, "outputs or targets were shifted along the batch", "drop the shift", numbers, RULE)
+    if asked.kind in ("binary", "regression", "classification") and _ignores_targets(asked, shape):
+        text = "the loss is the same whatever the targets are"
+        return Finding("error", text, "the loss does not read its targets", "compare the outputs with y", numbers, RULE)
+    return Finding("info", "the loss does not tell which way targets pull", numbers=numbers, threshold=RULE)
+
+
+def _even(asked: Probe, u: Tensor, shape: Form) -> Tensor:
+    """The mean slope at `u` with a little noise added and taken away: what hangs on the noise alone cancels."""
+    noise = 0.01 * max(float(u.abs().max()), 1.0) * asked.noise("one")
+    if shape.name in ("free", "logs"):
+        return (asked.slope(u + noise) + asked.slope(u - noise)) / 2
+    return asked.slope(u)
+
+
+def _points(asked: Probe, shape: Form) -> list[Tensor]:
+    """Outputs to ask at: all alike, near the network's own and at the targets' median."""
+    y = asked.targets.like(asked.out)
+    finite = y[torch.isfinite(y)]
+    middle = float(finite.median()) if finite.numel() else 0.0
+    own = torch.full_like(asked.out, float(asked.out.mean()))
+    if shape.name in ("free", "logs"):
+        return [own, torch.full_like(own, middle)]
+    return [shape.of(torch.zeros_like(own)), own]
+
+
+def _association(asked: Probe, shape: Form, rolled: int = 0) -> float | None:
+    """Rank correlation of slopes with targets (of the row `rolled` before), the clearest of several points; None where nothing varies."""
+    y = asked.targets.like(asked.out).roll(rolled, 0)
+    mask = asked.targets.mask
+    counted = torch.isfinite(y) if mask is None else torch.isfinite(y) & mask.reshape(y.shape)
+    found = []
+    for z in _points(asked, shape):
+        try:
+            slope = _even(asked, z, shape)
+        except Exception:
+            continue
+        use = counted & torch.isfinite(slope) & (slope != 0)
+        value = _ranked(slope[use], y[use])
+        if value is not None:
+            found.append(value)
+    return max(found, key=abs) if found else None
+
+
+def _ranked(slope: Tensor, y: Tensor) -> float | None:
+    """Spearman's correlation; None of few or constant values."""
+    if slope.numel() < LEAST:
+        return None
+    slope, y = slope.double().flatten()[:20000], y.double().flatten()[:20000]
+    if float(y.std()) == 0 or float(slope.std()) <= 1e-5 * float(slope.abs().max()):
+        return None
+    one, two = (_ranks(values) for values in (slope, y))
+    one, two = one - one.mean(), two - two.mean()
+    size = float(one.norm() * two.norm())
+    return float(one @ two) / size if size else None
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks with ties at their mean."""
+    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0).double()
+    return (ends - (counts - 1) / 2)[inverse]
+
+
+def _ignores_targets(asked: Probe, shape: Form) -> bool:
+    """Whether targets of other rows, and other values, change neither loss nor slope."""
+    y = asked.targets.value
+    assert y is not None
+    if len(y) < 3 or bool((y[:1] == y).all()) or not asked.steady:
+        return False
+    for z in (asked.out, *_points(asked, shape)):
+        here = asked.at(z), asked.slope(z)
+        for other in (y.roll(1, 0), 1 - y if asked.targets.mode == "labels" else 2 * y + 1):
+            there = asked.at(z, other), asked.slope(z, other)
+            if abs(here[0] - there[0]) > 1e-6 * max(abs(here[0]), 1e-6) or not torch.allclose(here[1], there[1], rtol=1e-5):
+                return False
+    return True
+
+
+def _outside(asked: Probe) -> tuple[float, float] | None:
+    """(least, largest) target where the loss is that of labels from 0 to 1 (at outputs of 0 its slope is 1/2 - y, and it is ln 2) and they
+    go beyond; else None."""
+    y = asked.targets.like(asked.out)
+    low, high = float(y.min()), float(y.max())
+    if not math.isfinite(low + high) or (low >= -1e-3 and high <= 1 + 1e-3):
+        return None
+    flat = torch.zeros_like(asked.out)
+    slope = asked.slope(flat)
+    right = 0.5 - y
+    scale = float((slope * right).sum() / right.square().sum().clamp(min=1e-12))
+    near = float((slope - scale * right).abs().max()) <= 1e-3 * float(slope.abs().max()) and scale > 0
+    # A squared error has its slope 0 at y, this loss at no output: far out it still falls.
+    bottomless = near and asked.at(1e3 * torch.sign(right).neg()) < -1.0
+    return (low, high) if bottomless else None

@@ -41,7 +41,7 @@ def known() -> dict[str, Any]:
 def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
     """The findings of every check of `level` on a built run, in causal order; unless not `folded`, consequences stand under their root."""
     parts = {name: part for name, part in known().items() if getattr(part, "moment", "check") in MOMENTS[level]}
-    subject = Subject(run, patience=0.3 if level == "fast" else 5.0)
+    subject = Subject(run, patience={"fast": 0.3, "check": 5.0, "deep": 20.0}[level])
     findings = []
     with generators_kept():
         for name in in_order(parts):

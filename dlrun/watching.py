@@ -11,10 +11,15 @@ from typing import Any
 
 from dlrun import registry
 from dlrun.checks._finding import Finding
+from dlrun.checks._watch_players import Players
+from dlrun.checks._watch_val import Guessing, TooGood
 from dlrun.checks._watcher import Evaluation, Watcher
 from dlrun.data.items import generators_kept
 from dlrun.run import Run
 from dlrun.sinks.tail import Tail, events_of
+
+ALSO: Mapping[str, type[Watcher]] = {"gan_balance": Players, "label_permutation": Guessing, "too_good": TooGood}
+"""What checks before training look for, looked for again while it goes on: check -> watcher."""
 
 
 class Watchers:
@@ -23,9 +28,8 @@ class Watchers:
     def __init__(self, run: Run) -> None:
         self.run = run
         parts = {name: registry.get("check", name) for name in registry.names("check")} if run.config["checks"] != "none" else {}
-        self.watchers: dict[str, Watcher] = {
-            name: part(run) for name, part in parts.items() if getattr(part, "moment", "check") == "training"
-        }
+        alone = {name: part for name, part in parts.items() if getattr(part, "moment", "check") == "training"}
+        self.watchers: dict[str, Watcher] = {name: make(run) for name, make in {**alone, **(ALSO if parts else {})}.items()}
         self._said: set[tuple[str, str]] = set()
 
     def rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Finding]]:

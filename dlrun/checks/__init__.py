@@ -5,6 +5,7 @@ Findings come in causal order (data -> outputs -> loss -> gradient -> update -> 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,6 +33,9 @@ __all__ = [
 MOMENTS = {"fast": ("fast",), "check": ("fast", "check"), "deep": ("fast", "check", "deep")}
 """Which checks run: `fast` before every training, `check` on request, `deep` with --deep."""
 
+PATIENCE = {"fast": (0.3, math.inf), "check": (5.0, 18.0), "deep": (20.0, 110.0)}
+"""Seconds for a check that could go on for long, and for all; those that come when these are used up are not run, which is said."""
+
 
 def known() -> dict[str, Any]:
     """Every check by name: dlrun's own and those of plugins."""
@@ -41,7 +45,7 @@ def known() -> dict[str, Any]:
 def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
     """The findings of every check of `level` on a built run, in causal order; unless not `folded`, consequences stand under their root."""
     parts = {name: part for name, part in known().items() if getattr(part, "moment", "check") in MOMENTS[level]}
-    subject = Subject(run, patience={"fast": 0.3, "check": 5.0, "deep": 20.0}[level])
+    subject = Subject(run, *PATIENCE[level])
     findings = []
     with generators_kept():
         for name in in_order(parts):

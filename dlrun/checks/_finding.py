@@ -31,6 +31,8 @@ class Finding:
     seconds: float = 0.0
     blocks: bool = False
     """True where nothing after this check can run."""
+    symptom: bool = False
+    """True where this says that something is wrong but not what, whatever the check's stage: any error before it explains it."""
     follows: str = ""
     """The check whose finding explains this one, which is folded under it; its level was lowered to info then."""
 

@@ -1,10 +1,12 @@
 """One cause, one finding: causal order, and consequences folded under the finding that explains them.
 
-A warning or an error is lowered to info, and says what it follows from, in two cases only:
+A warning or an error is lowered to info, and says what it follows from, in three cases only:
 
 1. its check names the root (`@check(follows=("optimizer_owns",))`), and that root, found before it, is a warning or an error;
 2. it is of the stage `learning`, whose checks see that something is wrong but not what, and an *error* was found between outputs and
    update.
+
+3. it is a symptom by itself (`Finding.symptom`: a trial step that ends in NaN) and an error stands before it.
 
 Nothing else is folded: a certain fact keeps its level whatever stands before it, so that a second, independent fault is not hidden. What is
 wrong with data is no reason for rule 2: a contaminated split does not keep a network from learning its batch. Where five things are loud
@@ -55,6 +57,8 @@ def _root(finding: Finding, parts: Mapping[str, Any], kept: Sequence[Finding], u
     named = [root for root in follows if root in under or any(root == other.check for other in kept)]
     if named:
         return under.get(named[0], named[0])
+    if finding.symptom:
+        return next((other.check for other in kept if other.level == "error"), None)
     if _stage(part) < STAGES.index("learning"):
         return None
     errors = (other.check for other in kept if other.level == "error" and 0 < _stage(parts[other.check]) < STAGES.index("learning"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,16 +34,18 @@ from dlrun.task import LossTask
 __all__ = ["LOUD", "STAGES", "Finding", "NoCopy", "Rows", "Subject", "check", "declared", "gap", "largest", "plain", "skipped", "tensors"]
 
 FEW = 32
+LATE = "not run: the time for all checks is used up (--deep takes more)"
 
 
 class Subject:
     """A built run under examination. Whatever a check trains or feeds is a copy; the run stays as it was built.
 
-    `patience` is the time in seconds that a check which could go on for long may take.
+    `patience` is the time in seconds that a check which could go on for long may take, `budget` that for all checks together.
     """
 
-    def __init__(self, run: Run, patience: float = 0.3) -> None:
-        self.run, self.patience = run, patience
+    def __init__(self, run: Run, patience: float = 0.3, budget: float = math.inf) -> None:
+        self.run, self.patience, self.budget = run, patience, budget
+        self._begun = time.thread_time(), time.perf_counter()
         self.broken: str | None = None
         self._rows: dict[str, tuple[int, Rows]] = {}
 
@@ -50,12 +54,12 @@ class Subject:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of trial steps on copies; the training's own are shown
-                finding = skipped(f"not run: {self.broken}") if self.broken else part(self)
+                finding = skipped(f"not run: {self.broken}") if self.broken else part(self) if self.seconds_left > 0 else skipped(LATE)
         except NoCopy as error:
             finding = skipped(str(error))
         except NonFinite as error:
             text = f"non-finite {error.what} in trial step {error.step}"
-            finding = Finding("error", text, "a value overflowed or is undefined", "look at what enters the loss")
+            finding = Finding("error", text, "a value overflowed or is undefined", "look at what enters the loss", symptom=True)
         except DlrunError:
             raise
         except (torch.OutOfMemoryError, MemoryError):
@@ -66,6 +70,12 @@ class Subject:
             self.broken = f"{name} found that the set-up cannot run"
         finding.check, finding.recipe = name, getattr(part, "recipe", "")
         return finding
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the budget. Computing time counts, so that a busy machine changes no verdict; waiting counts by a third."""
+        worked, passed = time.thread_time() - self._begun[0], time.perf_counter() - self._begun[1]
+        return self.budget - max(worked, passed / 3)
 
     @functools.cached_property
     def expects(self) -> Declared:

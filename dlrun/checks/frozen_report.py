@@ -1,8 +1,8 @@
 """What is frozen, and whether somebody forgot to thaw it.
 
 The catalogue warns of everything that is frozen and randomly initialised. Adapters beside frozen layers, frozen bodies and random features
-are that too, and right. So an error needs a network in which nothing is trainable; a warning needs random matrices that are frozen while only
-biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides.
+are that too, and right. So an error needs a network in which nothing is trainable; a warning needs random matrices that are frozen while
+only biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides.
 """
 
 from __future__ import annotations

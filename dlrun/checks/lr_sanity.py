@@ -25,7 +25,7 @@ TRIED, LESS = 30, (30.0, 3000.0)
 KNOWS = 0.6
 """A loss below this share of that of shuffled targets is one of a network that has learned before."""
 RULE = (
-    f"warning: over the whole run the loss can fall by < {NOTHING:.0%} and weights move by < {NOTHING:.0%}, while steps {USUAL:g} of their size "
+    f"warning: over the run the loss can fall by < {NOTHING:.0%} and weights move by < {NOTHING:.0%}, while steps {USUAL:g} of their size "
     f"lower it by > {LEARNS:.0%}; steps of > {LARGE:g} of the weights that raise it, while a thirtieth of the rate lowers it"
 )
 ROOTS = ("optimizer_owns", "frozen_report", "update_size", "grads_cleared", "schedule_preview")

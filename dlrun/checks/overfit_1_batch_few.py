@@ -1,4 +1,7 @@
-"""Overfit one batch: a network that cannot learn 32 rows by heart cannot learn the data. A wiring test, no proof of anything else.
+"""The ladder: one row, eight, one batch, with --deep a small subset, each learned by heart. A wiring test, no proof of anything else.
+
+The verdict is that of the batch: a network that cannot learn 32 rows by heart cannot learn the data. The lower rungs say where it falls:
+from the first, the wiring; from the second, rows that are not told apart; from the batch, capacity or targets that contradict each other.
 
 A loss that falls but not to the goal is no fault by itself: a linear model has a floor of its own, small rates need more steps, targets
 that contradict each other cannot be learned. An error needs a loss that did not fall at all, or outputs that are the same for every row.
@@ -15,15 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import Batch, leaves
-from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._frame import FEW, Finding, Subject, check, skipped, tensors
 from dlrun.checks.mode_switch import DROPOUTS
-from dlrun.finite import NonFinite
+from dlrun.finite import NonFinite, Watch
+from dlrun.loop import train_step
 from dlrun.run import Run
 from dlrun.schedule import Scheduler
+from dlrun.steplog import StepLog
 
 STEPS, SHARE, SECONDS = 300, 0.05, 10.0
 RATES = (1.0, 3.0, 0.3)
-ROOTS = ("lr_sanity", "decay_groups", "update_size", "grads_cleared", "optimizer_owns", "frozen_report")
+ROOTS = ("lr_sanity", "decay_groups", "step_lowers_loss", "update_size", "grads_cleared", "optimizer_owns", "frozen_report")
+SUBSET, PATIENT = 256, 10.0
 CLEAR, SOME, NONE = 0.3, 0.05, 0.01
 """Share of the loss that fell: clearly, somewhat, not at all."""
 
@@ -65,6 +71,7 @@ def overfit_1_batch_few(subject: Subject) -> Finding:
         return skipped("no parameter is trainable")
     raw, tried = subject.few, []
     floor = subject.floor
+    rungs = _lower(subject, floor)
     deadline = time.perf_counter() + SECONDS
     for factor in RATES:
         tried.append(attempt(subject, raw, factor, floor, deadline))
@@ -73,14 +80,67 @@ def overfit_1_batch_few(subject: Subject) -> Finding:
     best = next((entry for entry in tried if entry.reached), min(tried, key=lambda entry: entry.after))
     rule = f"loss <= floor + {SHARE:.0%} of (first loss - floor)" if floor is not None else f"loss falls by {CLEAR:.0%}"
     numbers = {"tries": [vars(entry) for entry in tried], "before": best.before, "after": best.after, "steps": best.steps, "floor": floor}
+    numbers["rungs"] = {rows: vars(entry) for rows, entry in rungs.items()}
     text = f"one batch of {len(raw)} rows: loss {best.before:.4f} -> {best.after:.4f} in {best.steps} steps"
     if best.rate != 1:
         text += f" (at {best.rate:g} times the learning rate)"
+    below = "".join(f"; {rows} row{'s' * (rows > 1)}: {_said(entry)}" for rows, entry in rungs.items())
     if best.reached:
-        return Finding("ok" if best.rate == 1 else "info", f"overfitted {text}", numbers=numbers, threshold=rule)
+        above = _subset(subject, floor, numbers) if subject.patience > PATIENT else ""
+        return Finding("ok" if best.rate == 1 else "info", f"overfitted {text}{below}{above}", numbers=numbers, threshold=rule)
     level, reason = verdict(tried, best, floor)
-    cause = "targets that do not belong to the inputs, a broken path, or too little capacity"
-    return Finding(level, f"not overfitted: {text}; {reason}", cause, "try one single row", numbers, rule)
+    cause, step = _fall(rungs)
+    return Finding(level, f"not overfitted: {text}; {reason}{below}", cause, step, numbers, rule)
+
+
+def _lower(subject: Subject, floor: float | None) -> dict[int, Attempt]:
+    """Attempts on 1 and on 8 rows at the base rate; without those that a network cannot take (batch norm, losses over pairs)."""
+    rungs: dict[int, Attempt] = {}
+    coupled = subject.run.task.couples_rows or subject.kind == "contrastive" or subject.expects.get("rows_interact")
+    for rows in () if coupled else (1, 8):
+        if len(subject.few) <= rows:
+            continue
+        try:
+            rungs[rows] = attempt(subject, subject.few[:rows], 1.0, floor, time.perf_counter() + 1.0)
+        except (RuntimeError, ValueError, IndexError):  # of a single row batch norm has no variance, and axes of length 1 are squeezed away
+            continue
+    return rungs
+
+
+def _said(entry: Attempt) -> str:
+    return f"{'learned' if entry.reached else 'not learned'}, {entry.before:.3f} -> {entry.after:.3f} in {entry.steps} steps"
+
+
+def _fall(rungs: dict[int, Attempt]) -> tuple[str, str]:
+    """(cause, next step) of a fall from the batch, by what the lower rungs gave."""
+    if rungs and not any(entry.reached or entry.fell > CLEAR for entry in rungs.values()):
+        return "a broken path: not even a single row is learned", "look at gradients, at the form of the output, and at the loss of one row"
+    if 1 in rungs and 8 in rungs and rungs[1].fell > CLEAR and not rungs[8].fell > CLEAR:
+        return "rows are not told apart: the input does not reach the output, or rows are mixed", "compare the outputs of two rows"
+    return "targets that do not belong to the inputs, a broken path, or too little capacity", "try one single row"
+
+
+def _subset(subject: Subject, floor: float | None, numbers: dict[str, Any]) -> str:
+    """What the top rung gave: up to 256 rows in batches (with --deep)."""
+    rows = subject.rows("train", SUBSET).batch
+    run = replace(subject.copy(), steps=10 * STEPS)
+    without_noise(run, 1.0)
+    prepared = subject.prepared(run, rows)
+    first = last = subject.batch_loss(run, prepared, training=False)
+    goal = first - CLEAR * abs(first) if floor is None else floor + SHARE * (first - floor)
+    log, watch, done, deadline = StepLog(), Watch(run.device), 0, time.perf_counter() + SECONDS
+    for module in run.modules.values():
+        module.train()
+    size = min(FEW, len(rows))
+    while done < 10 * STEPS and last > goal and time.perf_counter() < deadline:
+        for _ in range(20):
+            at = (done * size) % max(len(rows) - size + 1, 1)
+            log.begin(False)
+            train_step(run, done, [rows[at : at + size].map(torch.clone)], log, watch)
+            done += 1
+        last = subject.batch_loss(run, prepared, training=False)
+    numbers["subset"] = {"rows": len(rows), "before": first, "after": last, "steps": done, "reached": last <= goal}
+    return f"; {len(rows)} rows: {'learned' if last <= goal else 'not learned'}, {first:.3f} -> {last:.3f} in {done} steps"
 
 
 def verdict(tried: list[Attempt], best: Attempt, floor: float | None) -> tuple[str, str]:

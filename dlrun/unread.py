@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-EXPECTED = ("frozen", "loss_may_rise", "pretrained", "stochastic_eval")
+EXPECTED = (
+    "batch_coupled_loss",
+    "causal",
+    "frozen",
+    "loss_may_rise",
+    "pretrained",
+    "repeated_inputs",
+    "rows_interact",
+    "static_rows",
+    "stochastic_data",
+    "stochastic_eval",
+    "stochastic_train",
+)
 """Keys of `expects` that a check reads (tested against the checks' source)."""
 
 

@@ -46,14 +46,17 @@ class NoCopy(Exception):
     """A part of the run cannot be copied, so that nothing can be tried on it."""
 
 
-def check(*, stage: str, moment: str = "check", recipe: str = "", follows: Sequence[str] = (), shown: bool = False) -> Callable[[Any], Any]:
+def check(
+    *, stage: str, moment: str = "check", recipe: str = "", follows: Sequence[str] = (), shown: bool = False, first: bool = False
+) -> Callable[[Any], Any]:
     """Facts about a check: its place in causal order, when it runs (fast, check, deep), the recipe it comes from.
 
     `follows` names the checks whose warning or error explains a warning or error of this one: the same fault seen again, later. The
     finding is then folded under that root. Only name a check whose every loud finding makes this one's verdict worthless.
-    `shown`: its verdict is worth a line before every training, also where all is well.
+    `shown`: its verdict is worth a line before every training, also where all is well. `first`: it runs before the others of its stage,
+    which cannot do without what it looks at.
     """
-    return facts(stage=stage, moment=moment, recipe=recipe, follows=tuple(follows), shown=shown)
+    return facts(stage=stage, moment=moment, recipe=recipe, follows=tuple(follows), shown=shown, first=first)
 
 
 def skipped(reason: str) -> Finding:

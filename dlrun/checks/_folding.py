@@ -5,7 +5,6 @@ A warning or an error is lowered to info, and says what it follows from, in thre
 1. its check names the root (`@check(follows=("optimizer_owns",))`), and that root, found before it, is a warning or an error;
 2. it is of the stage `learning`, whose checks see that something is wrong but not what, and an *error* was found between outputs and
    update.
-
 3. it is a symptom by itself (`Finding.symptom`: a trial step that ends in NaN) and an error stands before it.
 
 Nothing else is folded: a certain fact keeps its level whatever stands before it, so that a second, independent fault is not hidden. What is
@@ -24,13 +23,13 @@ MOST = 5
 
 
 def in_order(parts: Mapping[str, Any]) -> list[str]:
-    """Names of checks in causal order: by stage, within a stage roots before what follows from them, then by name."""
+    """Names of checks in causal order: by stage, within a stage what blocks others, then roots before what follows from them, then by name."""
 
     def depth(name: str, seen: tuple[str, ...] = ()) -> int:
         before = [root for root in getattr(parts[name], "follows", ()) if root in parts and root not in (*seen, name)]
         return 1 + max((depth(root, (*seen, name)) for root in before if _stage(parts[root]) == _stage(parts[name])), default=-1)
 
-    return sorted(parts, key=lambda name: (_stage(parts[name]), depth(name), name))
+    return sorted(parts, key=lambda name: (_stage(parts[name]), not getattr(parts[name], "first", False), depth(name), name))
 
 
 def fold(findings: Sequence[Finding], parts: Mapping[str, Any]) -> None:

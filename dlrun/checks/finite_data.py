@@ -15,7 +15,7 @@ ITEMS = 20_000
 RULE = "no NaN, no infinity, unless the loss of such rows is finite"
 
 
-@check(stage="data", moment="fast", recipe="Hacker's Guide: inspect the data right before model(data)")
+@check(stage="data", moment="fast", recipe="Hacker's Guide: inspect the data right before model(data)", first=True)
 def finite_data(subject: Subject) -> Finding:
     """Look at up to 20,000 rows of each split (0.3 s together, 5 s on request) and at every value of the first training batch.
 

@@ -21,7 +21,7 @@ from dlrun.run import Run
 RULE = "one loss, classes that exist, and a loss that cares which target belongs to which row"
 
 
-@check(stage="outputs", moment="fast", recipe="Hacker's Guide: beware of shapes that fit by luck")
+@check(stage="outputs", moment="fast", recipe="Hacker's Guide: beware of shapes that fit by luck", first=True)
 def shape_contract(subject: Subject) -> Finding:
     """One forward and one loss on the first batch; where outputs and targets would broadcast, the loss of shuffled targets."""
     task = subject.loss_task

@@ -23,7 +23,7 @@ MOST = 5
 
 
 def in_order(parts: Mapping[str, Any]) -> list[str]:
-    """Names of checks in causal order: by stage, within a stage what blocks others, then roots before what follows from them, then by name."""
+    """Names of checks in causal order: by stage; there what blocks others first, then roots before what follows from them."""
 
     def depth(name: str, seen: tuple[str, ...] = ()) -> int:
         before = [root for root in getattr(parts[name], "follows", ()) if root in parts and root not in (*seen, name)]

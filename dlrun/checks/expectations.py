@@ -1,8 +1,8 @@
 """What `expects` declares of data and training noise, held against what is so: a declaration that does not hold hides a fault.
 
 The other declared facts are asserted by the checks they concern (causality, mode_switch, sample_independence, row_separable,
-optimizer_owns, duplicates_within). That weights are pretrained or that a loss may rise cannot be refuted by a look; there the declaration only spares a
-set-up what would be said of others.
+optimizer_owns, duplicates_within). That weights are pretrained or that a loss may rise cannot be refuted by a look; there the declaration
+only spares a set-up what would be said of others.
 """
 
 from __future__ import annotations

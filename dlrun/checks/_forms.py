@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from dlrun.batch import Batch
 from dlrun.checks._frame import Subject, tensors
 from dlrun.checks._probe import Probe
 from dlrun.run import Run
@@ -95,7 +96,7 @@ def _round(value: float) -> float:
 def _stretched(subject: Subject, probe: Probe) -> Tensor | None:
     """`out` where the last layer with weights gives ten thousand times as much; None where that cannot be tried."""
     run = probe.run
-    called = _last_called(subject, run, probe)
+    called = last_called(subject, run, probe.batch)
     if called is None:
         return None
     handle = called.register_forward_hook(lambda module, inputs, output: output * STRETCH if isinstance(output, Tensor) else output)
@@ -112,7 +113,7 @@ def _stretched(subject: Subject, probe: Probe) -> Tensor | None:
     return after[place].detach()
 
 
-def _last_called(subject: Subject, run: Run, probe: Probe) -> nn.Module | None:
+def last_called(subject: Subject, run: Run, batch: Batch) -> nn.Module | None:
     """The module with parameters of its own whose forward ended last."""
     called: list[nn.Module] = []
 
@@ -122,7 +123,7 @@ def _last_called(subject: Subject, run: Run, probe: Probe) -> nn.Module | None:
     owners = [m for name in run.nets for m in run.modules[name].modules() if any(True for _ in m.parameters(recurse=False))]
     handles = [m.register_forward_hook(note) for m in owners]
     try:
-        subject.outputs(run, probe.batch, training=True)
+        subject.outputs(run, batch, training=True)
     finally:
         for handle in handles:
             handle.remove()

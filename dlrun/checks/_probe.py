@@ -44,13 +44,18 @@ class Probe:
 
     def loss(self, z: Tensor, target: Tensor | None = None, key: str = "loss") -> Tensor:
         """The loss where the network gives `z` in place of `out`, and targets are `target`, under noise keyed by `key`."""
-        task, batch = self.run.task, self.batch
-        assert isinstance(task, LossTask)
+        batch = self.batch
         if target is not None and self.targets.value is not None:
             batch = batch.replace(**{self.targets.name: put(batch[self.targets.name], self.targets.value, target)})
+        return self.of(put(self.outputs, self.out, z), batch, key)
+
+    def of(self, outputs: Any, batch: Batch | None = None, key: str = "loss") -> Tensor:
+        """The loss of whole outputs."""
+        task = self.run.task
+        assert isinstance(task, LossTask)
         seed_generators(self.run.seed, key)
         with self.run.precision.autocast():
-            loss = task.loss(put(self.outputs, self.out, z), batch)
+            loss = task.loss(outputs, self.batch if batch is None else batch)
         loss = loss[0] if isinstance(loss, tuple) else loss
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise TypeError("the loss is not one number")

@@ -168,10 +168,14 @@ def _ahead(asked: Probe, fitted: Fit, numbers: dict[str, Any]) -> Finding | None
     if ahead == 1:
         return None
     parts = f"targets lie {cut[0]} ahead of the inputs, the loss shifts by {fitted.shift}"
+    if not fitted.shift:
+        return Finding(
+            "info", f"position t is to name token t{ahead:+d} ({parts}): see target_in_input", numbers=numbers, threshold="1 ahead"
+        )
     if ahead <= 0:
         text = f"position t is to name token {'t' if ahead == 0 else f't{ahead}'}, which it is given ({parts})"
         return Finding("error", text, "the shift by one token is missing", "predict x[t + 1] at position t", numbers, "1 ahead")
-    cause = "targets are shifted twice, in the data and in the loss" if fitted.shift else "the data is shifted too far"
+    cause = "targets are shifted twice, in the data and in the loss"
     return Finding("warning", f"position t is to name token t+{ahead} ({parts})", cause, "shift once, by one token", numbers, "1 ahead")
 
 

@@ -35,7 +35,7 @@ class Casts(TorchDispatchMode):
     """Looks at every cast of floats to something smaller."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = Seen()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dlrun.batch import Batch, map_leaves
 from dlrun.build import build_networks
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._scale import factor_on_logits
 from dlrun.checks.shape_contract import class_count, main_output
 from dlrun.run import Run
 
@@ -27,6 +28,8 @@ CONFIDENT = 2.0
 """Standard deviation of logits across classes above which a start is over-confident; usual initialisations give 0.1 to 1.5."""
 GAIN = 2.4
 """Spread of logits for unit noise into the last layer that no usual initialisation reaches (He, orthogonal: 1.4; Xavier with gain: 2)."""
+TIMES = (0.03, 8.0)
+"""Factors of a loss on logits that are usual: a learned temperature starts near 1."""
 COSTLY = 1.15
 KNOWS = 0.75
 FAR = 5.0
@@ -36,7 +39,11 @@ RULE = (
 )
 
 
-@check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2", shown=True)
+ROOTS = ("shape_contract", "output_form", "ce_gradient_signature", "loss_coverage", "loss_direction")
+"""Whose findings make the value of the first loss worthless."""
+
+
+@check(stage="loss", moment="fast", recipe="Karpathy: verify loss @ init; Hacker's Guide: ln 2", follows=ROOTS, shown=True)
 def init_loss(subject: Subject) -> Finding:
     """Loss of the untrained networks on up to 128 rows, in train mode, beside its reference."""
     if subject.loss_task is None:
@@ -49,10 +56,6 @@ def init_loss(subject: Subject) -> Finding:
     if not math.isfinite(loss):
         cause = "an overflow, a logarithm of 0 or a division by 0 in network or loss, or inputs of a huge scale"
         return Finding("error", f"first loss is {loss}", cause, "look at outputs and loss of one row", numbers, "finite")
-    flipped = _flipped(subject, run, outputs, batch, loss)
-    if flipped:
-        text = f"first loss {loss:.4f} is below 0, and outputs that move away from their targets lower it"
-        return Finding("error", text, "the sign of the loss is wrong", "minimise the loss: drop the minus", numbers | flipped, RULE)
     expected, name = reference(subject, run, outputs, batch)
     if expected is None:
         return Finding("info", f"first loss {loss:.4f}; there is no reference value for this task", numbers=numbers)
@@ -61,6 +64,9 @@ def init_loss(subject: Subject) -> Finding:
     if logits is None or not _nats(subject, run, logits, batch, expected):
         return Finding("info", f"first loss {loss:.4f}; {name} would give {expected:.4f}", numbers=numbers)
     numbers |= {"shuffled": _shuffled(subject, run, outputs, batch, loss), "logit_spread": spread(logits, batch)}
+    factor = factor_on_logits(subject)
+    if factor is not None and not TIMES[0] < factor < TIMES[1]:
+        numbers["factor"] = factor
     return _judge(subject, run, batch, f"first loss {loss:.4f}, expected {expected:.4f} ({name})", numbers)
 
 
@@ -73,6 +79,9 @@ def _judge(subject: Subject, run: Run, batch: Batch, text: str, numbers: dict[st
         numbers["last_layer_gain"] = last_gain(subject, run, batch)
     large = (numbers.get("last_layer_gain") or 0.0) > GAIN
     detail = f"{text}, {shuffled:.4f} with shuffled targets"
+    scaled = _scaled(detail, numbers)
+    if scaled is not None:
+        return scaled
     if large and loss < expected:  # right by luck, or by what it learned before: other seeds tell
         numbers["other_seeds"] = others = _of_other_seeds(subject, run, batch)
         detail += f", {others:.4f} with other seeds"
@@ -89,6 +98,22 @@ def _judge(subject: Subject, run: Run, batch: Batch, text: str, numbers: dict[st
         cause = f"over-confident at the start: logits spread by {sure:.1f}"
         return Finding("warning", detail, cause, "look at the scale of the inputs and of the initial weights", numbers, RULE)
     return Finding("ok", f"{text}: as it should be", numbers=numbers, threshold=RULE)
+
+
+def _scaled(detail: str, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where the loss multiplies logits by a factor that makes them far too sure, or far too alike."""
+    factor, sure = numbers.get("factor"), numbers["logit_spread"]
+    if factor is None:
+        return None
+    if factor < 1:
+        text = f"{detail}; the loss divides logits by {1 / factor:.0f}"
+        cause = "a temperature far above 1: logits must grow a hundredfold before the loss can fall"
+        return Finding("warning", text, cause, "take the temperature out of the loss, or near 1", numbers, RULE)
+    if sure * factor < CONFIDENT or numbers["loss"] < numbers["expected"] + SLACK:
+        return None
+    text = f"{detail}; the loss multiplies logits by {factor:.0f}, they spread by {sure * factor:.1f} then"
+    cause = "a temperature far below 1 (or a multiplication where a division was meant): over-confident at the start"
+    return Finding("warning", text, cause, "take the temperature out of the loss, or near 1", numbers, RULE)
 
 
 def _of_other_seeds(subject: Subject, run: Run, batch: Batch) -> float:
@@ -203,30 +228,3 @@ def last_gain(subject: Subject, run: Run, batch: Batch) -> float | None:
     out = main_output(run, subject.outputs(run, batch, training=False))
     handle.remove()
     return None if out is None or len(out) < 2 else float(out.float().var(0, correction=1).mean().sqrt())
-
-
-def _flipped(subject: Subject, run: Run, outputs: Any, batch: Batch, loss: float) -> dict[str, float] | None:
-    """The share of outputs that the loss drives away from their targets, where it is nearly all and the loss is below 0; else None."""
-    out, y = main_output(run, outputs), batch.get("y")
-    if loss >= 0 or out is not outputs or not isinstance(y, Tensor) or out is None or not out.is_floating_point():
-        return None
-    leaf = out.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        live = subject.live_loss(run, leaf, batch)
-        if not live.requires_grad:
-            return None
-        (slope,) = torch.autograd.grad(live, leaf, allow_unused=True)
-    if slope is None:
-        return None
-    if y.shape == out.shape:
-        wrong, counted = slope * (y.to(out.dtype) - leaf.detach()) > 0, slope != 0
-        if bool(((y == 0) | (y == 1)).all()):  # logits move up for 1 and down for 0
-            signed = slope * (2 * y.to(out.dtype) - 1) > 0
-            wrong = signed if signed.sum() > wrong.sum() else wrong
-    elif class_count(out, y) and out.shape[:-1] == y.shape and int(y.min()) >= 0 and int(y.max()) < out.shape[-1]:
-        wrong = slope.gather(-1, y.long()[..., None]) > 0
-        counted = torch.ones_like(wrong)
-    else:
-        return None
-    share = float(wrong.sum() / counted.sum().clamp(min=1))
-    return {"driven_away": share} if share > 0.95 else None

@@ -167,7 +167,10 @@ def _padding(asked: Probe, places: Places, numbers: dict[str, Any]) -> Finding |
     if share < PADDED:
         return None
     numbers["padding"] = share
-    text = f"{share:.0%} of the places that count fill up rows{': ' + said if said else ' behind their end'}"
+    if masked is None:
+        text = f"{share:.0%} of the places that count fill up rows behind their end: see padding_share"
+        return Finding("info", text, numbers=numbers, threshold=RULE)
+    text = f"{share:.0%} of the places that count fill up rows: {said}"
     cause = "padding is not ignored by the loss: it is easy, and hides what the network does elsewhere"
     return Finding("warning", text, cause, "set the targets of padding to -100, or give a mask", numbers, f"< {PADDED:.0%}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe
@@ -31,7 +32,7 @@ def loss_direction(subject: Subject) -> Finding:
     if asked is None:
         return skipped("there is no single loss of tensors")
     if subject.kind == "contrastive":
-        return skipped("embeddings have no targets to come near to")
+        return contrast(subject, asked)
     if asked.targets.mode not in ("labels", "numbers", "shares"):
         reason = (
             "classes: see ce_gradient_signature" if asked.targets.mode == "classes" else "there are no targets in the form of the outputs"
@@ -127,7 +128,8 @@ def _ranks(values: Tensor) -> Tensor:
     """Ranks with ties at their mean."""
     _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
-    return (ends - (counts - 1) / 2)[inverse]
+    ranks: Tensor = (ends - (counts - 1) / 2)[inverse]
+    return ranks
 
 
 def _ignores_targets(asked: Probe, shape: Form) -> bool:

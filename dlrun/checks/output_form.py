@@ -128,6 +128,8 @@ def _of_numbers(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     numbers |= {"targets": [float(y.min()), float(y.max())]}
     middle = y.mean().clamp(shape.low, shape.high).expand_as(y).clone()
     frees = [y, y.clamp(min=1e-9).log()] if asked.targets.mode == "shares" else [y]
+    if float(y.min()) >= 0 and float(y.max()) <= 1 and asked.targets.mode == "numbers":
+        frees.append(y.clamp(0.01, 0.99).logit())  # where the loss takes logits of shares
     return _against(asked, shape, [y.clamp(shape.low, shape.high)], middle, frees, numbers)
 
 
@@ -147,8 +149,8 @@ def _against(asked: Probe, shape: Form, ends: list[Tensor], middle: Tensor, free
     if lost < TOO_MUCH:
         return sound
     name = NAMES[shape.name]
-    if asked.targets.mode == "numbers":
-        low, high = numbers["targets"]
+    low, high = numbers.get("targets", (0.0, 0.0))
+    if asked.targets.mode == "numbers" and (low < shape.low or high > shape.high):
         text = f"outputs are {_said(shape)}, targets go from {low:.3g} to {high:.3g}: {min(lost, 1):.0%} of the loss is out of reach"
         return Finding("error", text, f"{name} behind the last layer", "leave it out, or scale the targets", numbers, RULE)
     text = f"outputs are {_said(shape)}, and the loss takes logits: the best of them cost {mine:.3f}, knowing nothing {idle:.3f}"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._probe import put
 from dlrun.functional.criteria import reference
 from dlrun.run import Run
 
@@ -119,11 +120,13 @@ def pairing_blind(subject: Subject, run: Run, outputs: Any, batch: Batch) -> boo
     """
     y, rows = batch["y"], len(batch)
     shuffled, same = y.roll(1, 0), y[:1].expand_as(y)
-    if rows < 3 or torch.equal(shuffled, y) or not isinstance(outputs, Tensor):
+    out = main_output(run, outputs)
+    if rows < 3 or torch.equal(shuffled, y) or out is None or not any(t is out for t in tensors(outputs)):
         return False
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(outputs.shape, generator=generator).to(outputs.device, outputs.dtype)
-    for varied in (outputs + noise - 0.5, 0.05 + 0.9 * noise):  # the second for losses that take probabilities
+    noise = torch.rand(out.shape, generator=generator).to(out.device, out.dtype)
+    for made in (out + noise - 0.5, 0.05 + 0.9 * noise):  # the second for losses that take probabilities
+        varied = put(outputs, out, made)
         try:
             here, moved, flat = (float(subject.loss_of(run, varied, batch.replace(y=targets))) for targets in (y, shuffled, same))
         except (RuntimeError, ValueError):

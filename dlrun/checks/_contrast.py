@@ -1,0 +1,68 @@
+"""A contrastive loss is lowest where the two views of a row agree and rows differ; asked with made-up embeddings, without a network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlrun.checks._frame import Finding, Subject, skipped, tensors
+from dlrun.checks._probe import Probe, put
+
+DRAWS = 4
+RULE = "two views that agree cost less than any embeddings; among equal ones a row is not its own candidate"
+
+
+def contrast(subject: Subject, asked: Probe) -> Finding:
+    """The verdict on a loss over the embeddings of two views of each row, stacked or alternating."""
+    found = [t for t in tensors(asked.outputs) if t.is_floating_point() and t.dim() == 2]
+    rows = len(asked.batch)
+    sizes = [len(t) for t in found]
+    paired = sizes[:2] == [rows, rows] or (len(sizes) >= 1 and sizes[0] == 2 * rows)
+    if not paired or rows < 4 or found[0].shape[1] < 2:
+        return skipped("outputs are not the embeddings of two views of each row")
+    views = found[:2] if sizes[0] == rows else found[:1]
+    try:
+        costs = {way: _costs(asked, views, way) for way in ("random", "stacked", "alternating", "equal")}
+    except Exception:
+        return skipped("the loss takes no made-up embeddings")
+    numbers: dict[str, Any] = {way: float(values.mean()) for way, values in costs.items()}
+    if not all(math.isfinite(value) for value in numbers.values()):
+        return Finding("info", "the loss is not finite for made-up embeddings", numbers=numbers, threshold=RULE)
+    noise = max(float(costs["random"].std()), 1e-4 * abs(numbers["random"]), 1e-9)
+    gains = [(numbers["random"] - numbers[way]) / noise for way in ("stacked", "alternating")]
+    numbers["gains"] = gains
+    if max(gains) < 2 and rows >= 8:
+        agree = numbers["stacked"] if abs(gains[0]) > abs(gains[1]) else numbers["alternating"]
+        text = f"views that agree cost {agree:.3f}, random embeddings {numbers['random']:.3f}: nothing draws them together"
+        cause = "positives are not the other views (labels of the pairs, the order of the views), or the sign is wrong"
+        level = "error" if min(gains) < -3 else "warning"
+        return Finding(level, text, cause, "print which pairs the loss takes for positives", numbers, RULE)
+    if len(views) == 1 and abs(numbers["equal"] - math.log(2 * rows)) < 1e-4:
+        text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
+        return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
+    return Finding("ok", "views that agree lower the loss", numbers=numbers, threshold=RULE)
+
+
+def _costs(asked: Probe, views: list[Tensor], way: str) -> Tensor:
+    """Losses of a few draws of embeddings that are made in one `way`."""
+    rows, width = len(asked.batch), views[0].shape[1]
+    costs = []
+    for draw in range(DRAWS):
+        generator = torch.Generator().manual_seed(draw)
+        one, two = (F.normalize(torch.randn(rows, width, generator=generator), dim=1).to(views[0]) for _ in range(2))
+        if way == "equal":
+            one = two = one[:1].expand_as(one).clone()
+        if way in ("stacked", "alternating"):
+            two = one
+        both = torch.stack((one, two), 1).flatten(0, 1) if way == "alternating" else torch.cat((one, two))
+        made = (both,) if len(views) == 1 else (one, two)
+        outputs = asked.outputs
+        for old, new in zip(views, made, strict=True):
+            outputs = put(outputs, old, new)
+        with torch.no_grad():
+            costs.append(float(asked.of(outputs)))
+    return torch.tensor(costs)

@@ -1,0 +1,106 @@
+"""What a denoiser is to predict belongs to the noise that is in its input.
+
+For the noise, the clean row, v or a flow's velocity alike, the target is a sum of the noised input and the clean row, with two weights that
+hang on the time alone. Where the network adds noise by itself and gives (prediction, target), this is tested row by row with the clean rows
+at hand: two weights leave nothing over. Where the data holds noised inputs and targets, whose clean rows are not at hand, the two must at
+least vary together: their cosine, row by row, against that with the inputs of other rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.batch import leaves
+from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+
+LEAST_WIDTH, ROWS = 6, 512
+LEFT = 0.1
+"""Share of a target's square that may be left over."""
+SIGMAS = 4.5
+RULE = f"input and clean row explain > {1 - LEFT:.0%} of each target; or inputs and targets vary together by > {SIGMAS:g} standard errors"
+
+
+@check(stage="data", recipe="Hacker's Guide: look at the data right before model(data)")
+def diffusion_target(subject: Subject) -> Finding:
+    """Targets against noised inputs: seen on their way through the network, or in the data."""
+    if subject.kind != "diffusion" or subject.loss_task is None:
+        return skipped("nothing is denoised here")
+    batch = subject.prepared(subject.copy(), subject.few)
+    x, y = batch.get("x"), batch.get("y")
+    outputs = subject.outputs(subject.copy(), batch, training=True)
+    pair = tensors(outputs)[:2]
+    if len(pair) == 2 and pair[0].shape == pair[1].shape and isinstance(x, Tensor) and pair[0].numel() == x.numel():
+        return _inside(subject, x, pair)
+    if isinstance(y, Tensor) and y.is_floating_point():
+        return _in_data(subject, y)
+    return skipped("neither outputs (prediction, target) nor targets of numbers are at hand")
+
+
+def _inside(subject: Subject, x: Tensor, pair: list[Tensor]) -> Finding:
+    """The verdict where the network makes its own noised inputs: they are looked for among what its layers get."""
+    width = x[0].numel()
+    if width < LEAST_WIDTH:
+        return skipped(f"rows of {width} numbers are too narrow: two weights explain nearly any target")
+    run, heard = subject.copy(), list[Tensor]()
+
+    def note(module: nn.Module, inputs: Any, output: Any = None) -> None:
+        heard.extend(t.detach() for t in tensors(inputs) if t.is_floating_point() and len(t) == len(x) and t[0].numel() >= width)
+
+    handles = [m.register_forward_hook(note) for name in run.nets for m in run.modules[name].modules()]
+    batch = subject.prepared(run, subject.few)
+    again = tensors(subject.outputs(run, batch, training=True))[:2]
+    for handle in handles:
+        handle.remove()
+    target = again[1] if not torch.equal(again[1], pair[0]) else again[0]
+    inputs = [t.flatten(1)[:, :width].double() for t in heard]
+    clean = x.flatten(1).double()
+    noised = [t for t in inputs if not torch.allclose(t, clean)]
+    if not noised:
+        return skipped("no layer gets an input as large as a row")
+    left = min(float(_left(target.flatten(1).double(), t, clean).median()) for t in noised)
+    numbers: dict[str, Any] = {"left_over": left, "width": width}
+    if left > LEFT:
+        text = f"noised input and clean row leave {left:.0%} of the target unexplained"
+        cause = "the target is other noise than the one that was added: it was drawn twice, or shuffled"
+        return Finding("error", text, cause, "draw the noise once; add it and predict the same tensor", numbers, RULE)
+    return Finding("ok", "targets belong to the noise in the inputs", numbers=numbers, threshold=RULE)
+
+
+def _left(target: Tensor, noised: Tensor, clean: Tensor) -> Tensor:
+    """Share of each target's square that no sum of noised and clean row gives, [B]."""
+    basis = torch.stack((noised, clean), 2)
+    solved = torch.linalg.lstsq(basis, target[..., None], driver="gelsd").solution
+    rest = target - (basis @ solved)[..., 0]
+    left: Tensor = rest.square().sum(1) / target.square().sum(1).clamp(min=1e-12)
+    return left
+
+
+def _in_data(subject: Subject, y: Tensor) -> Finding:
+    """The verdict where the data holds noised inputs and targets."""
+    rows = subject.rows("train", ROWS)
+    target = rows.y
+    same = [leaf for leaf in leaves(rows.x) if isinstance(target, Tensor) and leaf.shape == target.shape and leaf.is_floating_point()]
+    if not same or len(target) < 64 or target[0].numel() < LEAST_WIDTH:
+        return skipped("inputs and targets are not of one shape, too few or too narrow")
+    y, x = target.flatten(1).double(), same[0].flatten(1).double()
+    own, other = _cosines(x, y), _cosines(x.roll(1, 0), y)
+    shift = float((own.mean() - other.mean()) / (own.var() / len(own) + other.var() / len(own)).sqrt().clamp(min=1e-12))
+    a, b = own.square(), other.square()
+    size = float((a.mean() - b.mean()) / (a.var() / len(a) + b.var() / len(b)).sqrt().clamp(min=1e-12))
+    numbers: dict[str, Any] = {"cosine": float(own.mean()), "of_other_rows": float(other.mean()), "sigmas": [shift, size], "rows": len(y)}
+    if abs(shift) > SIGMAS or size > SIGMAS:
+        return Finding("ok", "inputs and targets vary together", numbers=numbers, threshold=RULE)
+    if abs(shift) < 3 and size < 3 and len(y) >= 256:
+        text = f"targets have no more to do with their inputs (cosine {float(own.mean()):+.3f}) than with those of other rows"
+        cause = "the target is other noise than the one in the input: it was drawn twice, or shuffled"
+        return Finding("warning", text, cause, "draw the noise once; add it and give the same tensor as target", numbers, RULE)
+    return Finding("info", "inputs and targets hardly vary together", numbers=numbers, threshold=RULE)
+
+
+def _cosines(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x - x.mean(0), y - y.mean(0)
+    cosines: Tensor = (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1)).clamp(min=1e-12)
+    return cosines

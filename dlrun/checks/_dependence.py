@@ -1,15 +1,16 @@
 """What the outputs of a network depend on: a copy whose zeros are filled, its outputs on rows of train, and changed inputs beside them.
 
 Two questions are asked of a part of the input. Does another value there move the outputs (by more than equal forwards differ)? And does a
-NaN put there reach them? Arithmetic carries a NaN along every path, however weak: a signal that fades over forty layers or two hundred
-steps moves nothing that a float could show, yet its path exists. Only what neither reaches is cut off for certain.
+gradient come to it, in float64? A signal that fades over forty layers or two hundred steps moves nothing that a float32 could show, yet
+its path exists: the gradient of a plain network that forgets is 1e-60, not 0. Only what neither reaches is cut off for certain. Two
+questions are asked of a part of the input. Does another value there move the outputs (by more than equal forwards differ)? And does a
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch, leaves, map_leaves
 from dlrun.checks._frame import Subject, gap, largest, tensors
+from dlrun.noise import seed_generators
 from dlrun.run import Run
 
 Place = tuple[slice, ...]
 RELATIVE = 1e-6
+STEADY = 1e-3
+"""Share of the largest output by which two equal forwards may differ where changed inputs are to be compared."""
 
 
 def sample(subject: Subject, run: Run, rows: int) -> Batch:
@@ -53,6 +57,7 @@ class Dependence:
         self.base = self.out(self.batch)
         again = self.out(self.batch)
         self.bound = 10 * gap(self.base, again) + RELATIVE * largest(self.base)
+        self.steady = gap(self.base, again) <= STEADY * largest(self.base)
 
     def out(self, batch: Batch) -> list[Tensor]:
         """The floating-point tensors that the task gets, without those that are a part of the input handed through."""
@@ -68,48 +73,65 @@ class Dependence:
         """Whether outputs on `x` differ from those on the sample."""
         return self.apart(x) > self.bound
 
-    def reached(self, leaf: Tensor, place: Place) -> bool | None:
-        """Whether a NaN at `place` of a leaf of x reaches an output; None where none can be put there (tokens that are not embedded)."""
+    @functools.cached_property
+    def slopes(self) -> dict[int, Tensor | None]:
+        """By id of each leaf of x: how outputs change with it, per number of the leaf, or per token of it where it is embedded; in float64.
+
+        None where no gradient comes to it: nothing is made of it that can be differentiated.
+        """
+        run, batch = self.subject.copy(), self.batch.map(lambda t: t.double() if t.is_floating_point() else t)
+        for name, module in awaken(run).modules.items():
+            run.modules[name] = module.double().eval()
+        given = {id(old): new for old, new in zip(leaves(self.x), leaves(batch["x"]), strict=True)}
+        floats = [leaf.requires_grad_() for leaf in given.values() if leaf.is_floating_point()]
+        embedded: list[tuple[Tensor, Tensor]] = []
+        handles = [
+            part.register_forward_hook(_note(embedded))
+            for m in run.modules.values()
+            for part in m.modules()
+            if isinstance(part, nn.Embedding)
+        ]
         try:
-            if leaf.is_floating_point():
-                marked = map_leaves(lambda t: _marked(t, place) if t is leaf else t, self.x)
-                return _any_nan(self.out(self.batch.replace(x=marked)))
-            with _nan_embedded(self.run, leaf, place) as used:
-                out = self.out(self.batch)
-            return _any_nan(out) if used else None
-        except Exception:  # a network that refuses such values has looked at them
-            return True
+            with torch.enable_grad():
+                seed_generators(run.seed, "check")
+                found = [t for t in tensors(run.task.outputs(run.nets, batch)) if t.is_floating_point() and t.requires_grad]  # type: ignore[attr-defined]
+        finally:
+            for handle in handles:
+                handle.remove()
+        known = {key: [t for tokens, t in embedded if _same(tokens, new)] or [new] for key, new in given.items()}
+        wanted = [t for group in known.values() for t in group if t.requires_grad]
+        total = sum((t * torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=t.dtype)).sum() for t in found)
+        came = torch.autograd.grad(total, wanted, allow_unused=True) if isinstance(total, Tensor) and wanted else ()
+        slope = {id(t): g for t, g in zip(wanted, came, strict=True)}
+        return {key: _added([slope.get(id(t)) for t in group]) for key, group in known.items()} if floats or embedded else {}
 
-
-def _marked(leaf: Tensor, place: Place) -> Tensor:
-    """`leaf` with NaN at `place`."""
-    copy = leaf.clone()
-    copy[place] = float("nan")
-    return copy
-
-
-def _any_nan(found: list[Tensor]) -> bool:
-    return any(bool(t.isnan().any()) for t in found)
-
-
-@contextmanager
-def _nan_embedded(run: Run, tokens: Tensor, place: Place) -> Iterator[list[bool]]:
-    """Embeddings of these very tokens give NaN at `place`; the list holds an entry for each that was asked."""
-    used: list[bool] = []
-
-    def mark(module: nn.Module, inputs: Any, out: Any) -> Any:
-        if not isinstance(inputs[0], Tensor) or inputs[0].shape != tokens.shape or not torch.equal(inputs[0].long(), tokens.long()):
+    def reached(self, leaf: Tensor, place: Place) -> bool | None:
+        """Whether outputs depend on `place` of a leaf of x, however weakly; None where it cannot be told (tokens that are not embedded)."""
+        try:
+            slopes = self.slopes
+        except Exception:  # a network that takes no float64
             return None
-        used.append(True)
-        return _marked(out, place)
+        if id(leaf) not in slopes:
+            return None
+        slope = slopes[id(leaf)]
+        if slope is None:
+            return False if leaf.is_floating_point() else None
+        return bool(slope[place].any())
 
-    found = [part for module in run.modules.values() for part in module.modules() if isinstance(part, nn.Embedding)]
-    handles = [part.register_forward_hook(mark) for part in found]
-    try:
-        yield used
-    finally:
-        for handle in handles:
-            handle.remove()
+
+def _note(embedded: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that keeps the tokens given to an embedding and what it made of them."""
+    return lambda module, inputs, out: embedded.append((inputs[0], out)) if inputs and isinstance(inputs[0], Tensor) else None
+
+
+def _same(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and torch.equal(one.long(), two.long()) and not two.is_floating_point()
+
+
+def _added(slopes: list[Tensor | None]) -> Tensor | None:
+    """The sizes of several gradients of one shape together; None where none came."""
+    known = [slope.abs() for slope in slopes if slope is not None]
+    return torch.stack(known).sum(0) if known else None
 
 
 def exchanged(x: Any, shift: int = 1) -> Any:

@@ -1,8 +1,8 @@
 """A network that predicts the next input sees no later one: outputs before a changed step stay as they are, the one at it changes.
 
 Exact, and no matter of names: all steps from t on are exchanged for those of other rows, and outputs before t must not move. It applies
-where the task is shifted: targets are the inputs one place on (or the loss compares them so), or expects.causal says it. A masked language
-model, whose targets are filled gaps, may look both ways.
+where the task is shifted: targets are the inputs one place on (or the loss compares them so), or expects.causal says it. A masked
+language model, whose targets are filled gaps, may look both ways.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch, leaves
+from dlrun.checks._dependence import awaken, patched, sample
 from dlrun.checks._frame import Finding, Subject, check, gap, largest, skipped
 from dlrun.checks._modes import stuck
-from dlrun.checks._dependence import awaken, patched, sample
 from dlrun.checks.shape_contract import main_output
 from dlrun.run import Run
 
@@ -53,7 +53,8 @@ def _judge(subject: Subject, run: Run, batch: Batch, x: Tensor, base: Tensor, ax
     steps = x.shape[1]
     again = _out(subject, run, batch)
     bound = 10 * gap(base.movedim(1, axis), again) + SLACK * largest(base)
-    leak, blind, numbers = 0.0, [], {"bound": bound, "steps": steps}
+    leak, blind = 0.0, []
+    numbers: dict[str, Any] = {"bound": bound, "steps": steps}
     for t in sorted({steps // 4, steps // 2, steps - 1} - {0}):
         out = _out(subject, run, _exchanged(batch, x, t))
         if out is None or out.shape != base.movedim(1, axis).shape:

@@ -1,9 +1,9 @@
 """The outputs depend on the input: other rows give other outputs, and each tensor of x has a share in that.
 
-A network that starts at zero (a zero head, a gate) is asked after its zeros were filled, not as it starts: what is asked is whether there is
-a path, not how much passes along it yet. Where other rows move nothing though a NaN passes, the layer is named in which rows become alike;
-units that are dead and signals that fade from layer to layer are the business of `dead_units`, `gradient_profile` and `init_scale`.
-Karpathy's recipe: an input-independent baseline must be worse.
+A network that starts at zero (a zero head, a gate) is asked after its zeros were filled, not as it starts: what is asked is whether there
+is a path, not how much passes along it yet. Where other rows move nothing the layer is named in which rows become alike; units that are
+dead and signals that fade from layer to layer are the business of `dead_units`, `gradient_profile` and `init_scale`. Karpathy's recipe:
+an input-independent baseline must be worse.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import leaves, map_leaves
-from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
 from dlrun.checks._dependence import Dependence, calls, differing, exchanged
+from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
+from dlrun.checks._functions import Functions
 
 ROWS = 16
 LOST, KEPT = 1e-7, 1e-4
@@ -23,9 +24,13 @@ LOST, KEPT = 1e-7, 1e-4
 RULE = "outputs of other rows differ by more than 10 x equal forwards + 1e-6 x the largest output"
 
 
-@check(stage="outputs", recipe="Karpathy: the input-independent baseline; Hacker's Guide: change the input, look at the output")
+@check(
+    stage="outputs",
+    recipe="Karpathy: the input-independent baseline; Hacker's Guide: change the input, look at the output",
+    follows=("sample_independence",),
+)
 def input_matters(subject: Subject) -> Finding:
-    """Every row gets the inputs of another row; then each tensor of x alone; then a NaN in what moved nothing."""
+    """Every row gets the inputs of another row; then each tensor of x alone."""
     if subject.loss_task is None or subject.kind == "gan":
         return skipped("a task that draws its inputs has none that must matter")
     probe = Dependence(subject, ROWS)
@@ -33,44 +38,45 @@ def input_matters(subject: Subject) -> Finding:
         return skipped("there is no x, or one row only")
     if not probe.base or not differing(probe.x, exchanged(probe.x)):
         return skipped("the inputs of all rows are equal" if probe.base else "the outputs are no tensors that can be compared")
+    if not probe.steady:
+        return skipped("equal forwards differ in eval mode, see mode_switch and sample_independence")
     apart = probe.apart(exchanged(probe.x))
     numbers: dict[str, Any] = {"difference": apart, "bound": probe.bound, "rows": len(probe.batch)}
     if apart > probe.bound:
         return _parts(probe, numbers)
-    whole = [probe.reached(leaf, (slice(None),)) for leaf in leaves(probe.x)]
-    if not any(whole) and None not in whole:
-        text, cause = "the outputs do not depend on the input at all", "forward never uses x, or overwrites what it made of it"
-        return Finding("error", text, cause, "follow x through forward line by line", numbers, RULE)
     return _alike(subject, probe, numbers)
 
 
 def _alike(subject: Subject, probe: Dependence, numbers: dict[str, Any]) -> Finding:
-    """The verdict where every row gets the same output though a path from the input exists."""
-    seen = spreads(subject, probe)
+    """The verdict where every row gets the same output: where do rows become alike?"""
+    functions = Functions()
+    with functions:
+        seen = spreads(subject, probe)
     numbers["layers"] = seen[:20]
-    text = "every row gets the same output, whatever its input"
-    silent = next((name for name, _, kind, dead in seen if dead), "")
-    if silent:
-        return Finding("info", f"{text}: {silent} gives 0 for all of them, see dead_units", numbers=numbers, threshold=RULE)
-    at = next((i for i, (_, spread, _, _) in enumerate(seen) if spread < LOST), len(seen))
-    before = seen[at - 1][1] if at else 1.0
-    if at < len(seen) and before < KEPT:
-        return Finding("info", f"{text}: what tells rows apart fades from layer to layer", numbers=numbers, threshold=RULE)
-    where = f"{seen[at][0]} ({seen[at][2]})" if at < len(seen) else "what forward does after its last layer"
-    cause = f"rows become alike in {where}: a norm or softmax over an axis of size 1, a factor of 0, or a saturated function"
+    text = "the outputs do not depend on the input: every row gets the same"
+    if any(heard.kind == "relu" and heard.dead == 1 for heard in functions.calls):
+        return Finding("info", f"{text}; a ReLU gives 0 for all of them, see dead_units", numbers=numbers, threshold=RULE)
+    at = next((i for i, (_, spread) in enumerate(seen) if spread < LOST), len(seen))
+    if 0 < at < len(seen) and seen[at - 1][1] < KEPT or at == len(seen) and seen and seen[-1][1] < KEPT:
+        return Finding("info", f"{text}; what tells rows apart fades from layer to layer", numbers=numbers, threshold=RULE)
+    if at == 0:
+        cause, step = "forward does not hand the input to its first layer, or overwrites it", "follow x through forward line by line"
+        return Finding("error", text, cause, step, numbers, RULE)
+    where = f"between {seen[at - 1][0]} and {seen[at][0]}" if at < len(seen) else f"after {seen[-1][0]}, the last layer"
+    cause = f"rows become alike {where}: a norm or softmax over an axis of size 1, a factor of 0, or a saturated function"
     return Finding("error", text, cause, "print the shapes and a few rows before and after it", numbers, RULE)
 
 
-def spreads(subject: Subject, probe: Dependence) -> list[tuple[str, float, str, bool]]:
-    """(layer, largest difference between rows over its largest value, kind, whether it is all 0) of each layer in order."""
-    seen: list[tuple[str, float, str, bool]] = []
+def spreads(subject: Subject, probe: Dependence) -> list[tuple[str, float]]:
+    """(layer, largest difference between rows over its largest value) of each layer in order."""
+    seen: list[tuple[str, float]] = []
     rows = len(probe.batch)
 
     def note(name: str, module: nn.Module, inputs: Any, out: Any) -> None:
         found = [t for t in tensors(out) if t.is_floating_point() and t.dim() and len(t) == rows][:1]
         for t in found:
             top = float(t.abs().max())
-            seen.append((name, float((t - t[:1]).abs().max()) / top if top else 0.0, type(module).__name__, top == 0))
+            seen.append((name, float((t - t[:1]).abs().max()) / top if top else 0.0))
 
     calls(subject, probe.run, probe.batch, note)
     return seen
@@ -101,7 +107,7 @@ def _paths(x: Any, name: str = "x") -> list[tuple[str, Tensor]]:
 
 
 def _is_ignored(probe: Dependence, leaf: Tensor) -> bool:
-    """Whether one leaf moves no output, by other rows' values or by a NaN; one that is the same in every row says nothing."""
+    """Whether one leaf moves no output, by other rows' values or by its gradient; one that is the same in every row says nothing."""
     other = leaf.roll(1, 0)
     if torch.equal(other, leaf) or gap(probe.base, probe.out(probe.batch.replace(x=_with(probe.x, leaf, other)))) > probe.bound:
         return False

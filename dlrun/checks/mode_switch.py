@@ -1,7 +1,9 @@
-"""train() and eval() reach every layer: dropout acts in training only, batch norms learn their statistics there and keep them in evaluation.
+"""train() and eval() reach every layer: dropout acts in training only, batch norms learn their statistics there and keep them in
+evaluation.
 
-A frozen part may rest in eval mode: what is no fault is a batch norm without trainable scale or with statistics of another training, and a
-dropout among frozen layers. A momentum that leaves the running statistics where they began makes evaluation another network than the one trained.
+A frozen part may rest in eval mode: what is no fault is a batch norm without trainable scale or with statistics of another training, and
+a dropout among frozen layers. A momentum that leaves the running statistics where they began makes evaluation another network than the
+one trained.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun.checks._dependence import calls, sample
 from dlrun.checks._dropouts import Dropouts
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._modes import ACTS_BY_MODE, DROPOUTS, NORMS, asleep, fresh_statistics, named, state, stuck, written
-from dlrun.checks._dependence import calls, sample
 from dlrun.run import Run
 
 __all__ = ["DROPOUTS", "mode_switch"]
@@ -22,13 +24,15 @@ __all__ = ["DROPOUTS", "mode_switch"]
 SAMPLES = ("vae", "diffusion", "gan", "other")
 """Kinds of task whose outputs may be drawn, in evaluation too."""
 RULE = "difference <= 10 x that of equal noise + 1e-6 x largest output"
+ROWS = 29
+"""A prime: an axis of this size in the state is one of rows."""
 SLOW = 0.5
 """Share of its first value that a running statistic still holds after the whole training."""
 
 
 @check(stage="outputs", moment="fast", recipe="Hacker's Guide: model.eval(), and look at model.training")
 def mode_switch(subject: Subject) -> Finding:
-    """Forwards in eval mode under different noise must agree; dropout layers are called, in train mode only; batch norms learn in train mode."""
+    """Forwards in eval mode under different noise agree; dropouts are called, in train mode only; batch norms learn in train mode."""
     task = subject.loss_task
     if task is None:
         return skipped("a task of several objectives has no single output to repeat")
@@ -96,7 +100,7 @@ def _resting(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
 def _statistics(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
     """The finding where evaluation writes into the network, or where a training forward leaves running statistics as they were made."""
     run = subject.copy()
-    batch = sample(subject, run, 32)
+    batch = sample(subject, run, ROWS)
     changed = written(subject, batch)
     if changed and len(batch) not in {size for _, shape in changed for size in shape}:  # an axis of rows: a hidden state
         text = f"an evaluation changes {changed[0][0]}: what it gives depends on what was evaluated before"
@@ -157,7 +161,10 @@ def _dropouts(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
         return Finding("error", text, cause, "use p = 1 - the share to keep", numbers | {"layers": everything}, "p < 1")
     last = [name for name, out in made.items() if any(t is out for t in tensors(outputs)[:1])]
     if last and layers[last[0]].p >= 0.05:
-        text, cause = f"{last[0]} drops {layers[last[0]].p:.0%} of the network's outputs in training", "dropout stands behind the last layer"
+        text, cause = (
+            f"{last[0]} drops {layers[last[0]].p:.0%} of the network's outputs in training",
+            "dropout stands behind the last layer",
+        )
         return Finding("warning", text, cause, "move it before the last layer", numbers | {"layers": last}, "no dropout of outputs")
     silent = [] if heard.active else sorted(layers)
     if not silent:

@@ -1,9 +1,9 @@
 """The outputs see the whole input: every region of a picture, step of a sequence, column or channel has a path to them.
 
-Each of at most 16 regions is exchanged for that of another row; what then moves no output is asked again with a NaN, which passes along paths
-too weak for a float (a plain RNN forgets its first steps at the start). Only regions that neither reaches count as unseen, so the numbers
-are facts, not a matter of scale. A network that gives an output for each position (tagging, segmentation) may be local: each region needs
-to reach some output only. Karpathy's recipe: use backprop to chart dependencies.
+Each of at most 16 regions is exchanged for that of another row; what then moves no output is asked again with a NaN, which passes along
+paths too weak for a float (a plain RNN forgets its first steps at the start). Only regions that neither reaches count as unseen, so the
+numbers are facts, not a matter of scale. A network that gives an output for each position (tagging, segmentation) may be local: each
+region needs to reach some output only. Karpathy's recipe: use backprop to chart dependencies.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
+from dlrun.checks._dependence import Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._dependence import Place, Dependence, exchanged, patched
 
 REGIONS = 16
 ROWS, FEW_ROWS, LARGE = 8, 2, 2**15
 SHARE = 0.5
+Places = dict[str, Place]
 RULE = f"more than {SHARE:.0%} of the regions, steps, columns or channels reach an output"
 
 
-@check(stage="outputs", recipe="Karpathy: use backprop to chart dependencies; Hacker's Guide: change a pixel, look at the output")
+@check(
+    stage="outputs",
+    recipe="Karpathy: use backprop to chart dependencies; Hacker's Guide: change a pixel, look at the output",
+    follows=("input_matters", "sample_independence"),
+)
 def receptive_field(subject: Subject) -> Finding:
     """Along each axis of each tensor of x: at most 16 regions, the share of which reaches an output."""
     if subject.loss_task is None or subject.kind == "gan":
@@ -31,6 +36,8 @@ def receptive_field(subject: Subject) -> Finding:
     probe = _probe(subject)
     if probe.x is None or len(probe.batch) < 2 or not probe.base:
         return skipped("there is no x, one row only, or no output that can be compared")
+    if not probe.steady:
+        return skipped("equal forwards differ in eval mode, see mode_switch and sample_independence")
     if not probe.moves(exchanged(probe.x)):
         return skipped("no input changes the outputs, see input_matters")
     numbers: dict[str, Any] = {}
@@ -42,14 +49,14 @@ def receptive_field(subject: Subject) -> Finding:
                 continue
             label = what if number == 0 else f"{what} of tensor {number + 1} of x"
             share = numbers[label] = sum(found.values()) / len(found)
-            if share < 1:
+            if 0 < share < 1:  # one that is ignored as a whole is the business of `input_matters`
                 unseen.append((share, label, _list([place for place, seen in found.items() if not seen])))
     if not numbers:
         return skipped("no part of the inputs differs between rows by itself")
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
-    share, label, places = min(unseen)
-    text = f"only {share:.0%} of the {label} of the input reach an output; without any path: {places}"
+    share, label, missing = min(unseen)
+    text = f"only {share:.0%} of the {label} of the input reach an output; without any path: {missing}"
     cause = "forward cuts the input, or reads one step, place or channel of what it made of it"
     step = "look for an index or slice in forward: x[:, 0], out[:, -1] of the wrong axis"
     return Finding("warning" if share <= SHARE else "info", text, cause, step, numbers, RULE)
@@ -61,19 +68,19 @@ def _probe(subject: Subject) -> Dependence:
     return Dependence(subject, ROWS if size < LARGE else FEW_ROWS)
 
 
-def _divisions(leaf: Tensor) -> list[tuple[str, dict[str, Place]]]:
+def _divisions(leaf: Tensor) -> list[tuple[str, Places]]:
     """(what, {name: place}) for each way in which the axes of one leaf are divided; axis 0 is rows."""
     shape, all_rows = leaf.shape[1:], slice(None)
     if len(shape) == 1:
         what = "columns" if leaf.is_floating_point() else "steps"
         return [(what, {name: (all_rows, cut) for name, cut in _cuts(shape[0])})]
     if len(shape) == 2:
-        first = {name: (all_rows, cut) for name, cut in _cuts(shape[0])}
-        second = {name: (all_rows, slice(None), cut) for name, cut in _cuts(shape[1])}
+        first: Places = {name: (all_rows, cut) for name, cut in _cuts(shape[0])}
+        second: Places = {name: (all_rows, slice(None), cut) for name, cut in _cuts(shape[1])}
         return [("steps", first), ("features", second)]
     if len(shape) == 3:
-        channels = {name: (all_rows, cut) for name, cut in _cuts(shape[0])} if shape[0] > 1 else {}
-        grid = {
+        channels: Places = {name: (all_rows, cut) for name, cut in _cuts(shape[0])} if shape[0] > 1 else {}
+        grid: Places = {
             f"rows {row}, columns {column}": (all_rows, slice(None), down, across)
             for row, down in _cuts(shape[1], 4)
             for column, across in _cuts(shape[2], 4)
@@ -89,7 +96,7 @@ def _cuts(size: int, most: int = REGIONS) -> list[tuple[str, slice]]:
     return [(f"{a}-{b - 1}" if b - a > 1 else f"{a}", slice(a, b)) for a, b in zip(edges, edges[1:])]
 
 
-def _seen(probe: Dependence, leaf: Tensor, places: dict[str, Place]) -> dict[str, bool]:
+def _seen(probe: Dependence, leaf: Tensor, places: Places) -> dict[str, bool]:
     """By place: does it reach an output? Places whose values are the same in every row are left out: nothing could be seen there."""
     donor, found = leaf.roll(1, 0), {}
     for name, place in places.items():

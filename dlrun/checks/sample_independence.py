@@ -1,8 +1,8 @@
 """In eval mode the output of a row depends on that row alone: not on the rows beside it, nor on the batches before it.
 
-Exact: one row is exchanged, every other row's output must stay as it is. In train mode a batch norm mixes rows by design, so only evaluation is
-asked. What mixes rows: axis 0 read as time (batch_first), attention or softmax or a mean over the batch, a view that cuts across rows,
-statistics of the batch where running ones belong. What carries over: a hidden state kept from one call to the next.
+Exact: one row is exchanged, every other row's output must stay as it is. In train mode a batch norm mixes rows by design, so only
+evaluation is asked. What mixes rows: axis 0 read as time (batch_first), attention or softmax or a mean over the batch, a view that cuts
+across rows, statistics of the batch where running ones belong. What carries over: a hidden state kept from one call to the next.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.batch import Batch, leaves, map_leaves
+from dlrun.batch import Batch, leaves
+from dlrun.checks._dependence import awaken, calls, sample
 from dlrun.checks._frame import Finding, Subject, check, gap, largest, skipped, tensors
 from dlrun.checks._modes import stuck, written
-from dlrun.checks._dependence import awaken, calls, sample
 from dlrun.noise import seed_generators
 from dlrun.run import Run
 

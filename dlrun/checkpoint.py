@@ -25,6 +25,7 @@ from dlrun.rundir import LARGEST_JSON, fsync_directory
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
+LARGE, MOST_HEADER = 1 << 30, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,17 @@ def _well_formed(manifest: dict[str, Any]) -> bool:
     )
 
 
+def _refuse_hollow(file: Path) -> None:
+    """Before a large file is read whole: MissingError where it is no safetensors file, or a sparse one, which costs its sender nothing."""
+    status = file.stat()
+    if 0 < status.st_blocks * 512 < status.st_size // 64:
+        raise MissingError(f"{file} says it has {status.st_size} bytes and occupies {status.st_blocks * 512}: it is not one of dlrun's")
+    with open(file, "rb") as content:
+        header = int.from_bytes(content.read(8), "little")
+    if not 2 <= header <= min(MOST_HEADER, status.st_size - 8):
+        raise MissingError(f"{file} begins with a header of {header} bytes: it is no safetensors file")
+
+
 def verify(path: Path) -> dict[str, Any]:
     """The manifest of a whole checkpoint; MissingError naming the first file that is absent or altered."""
     manifest = _manifest(path)
@@ -216,6 +228,8 @@ def verify(path: Path) -> dict[str, Any]:
             raise MissingError(f"{file} is missing or not a plain file")
         if file.stat().st_size != facts["bytes"]:
             raise MissingError(f"{file} has {file.stat().st_size} bytes, the manifest says {facts['bytes']}")
+        if facts["bytes"] > LARGE:
+            _refuse_hollow(file)
         if _digest(file) != facts["sha256"]:
             raise MissingError(f"{file} was altered: its sha256 is not the manifest's")
     if "state.json" not in manifest["files"]:
@@ -234,7 +248,7 @@ def read(path: Path) -> Checkpoint:
         if not isinstance(state, dict):
             raise MissingError(f"{path / 'state.json'} holds a {type(state).__name__}, expected an object")
         tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
-    except (SafetensorError, ValueError, RecursionError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError, KeyError, AttributeError, TypeError, RuntimeError, MemoryError) as error:
         raise MissingError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
     for name, facts in manifest["files"].items():
         have = sorted(state) if name == "state.json" else sorted(tensors[name.removesuffix(".safetensors")])

@@ -183,12 +183,15 @@ def _whole_lines(path: Path) -> int:
     """Bytes of `path` up to the end of its last whole line, read from the end."""
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
-        while end > 0:
+        last = max(0, end - LARGEST_JSON)
+        while end > last:
             begin = max(0, end - CHUNK_BYTES)
             file.seek(begin)
             if (found := file.read(end - begin).rfind(b"\n")) >= 0:
                 return begin + found + 1
             end = begin
+    if last:
+        raise MissingError(f"{path} has a line of more than {LARGEST_JSON >> 20} MiB: it is not one of dlrun's")
     return 0
 
 

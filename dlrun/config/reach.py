@@ -63,9 +63,11 @@ class Reach:
         if typed or self._inside(path) or self._was_typed(name, path):
             self.used[name] = path
             return None
+        whole = re.sub(r"(\.\d+)+$", "", name)
+        say = f"{whole}={printable(str(written), 200) if whole == name else '[...]'}"
         return (
             f"a config may not choose what is read outside the data cache, the output root and --config-dir; "
-            f"if you mean this one, say {name}={printable(str(written), 200)} on the command line, or name its folder in DLRUN_DATA"
+            f"if you mean this one, say {say} on the command line, or name its folder in DLRUN_DATA"
         )
 
     def _inside(self, path: str) -> bool:

@@ -34,7 +34,7 @@ class Tail:
                 return
             whole = chunk.rfind(b"\n") + 1
             if not whole and len(chunk) == CHUNK_BYTES:
-                raise ValueError(f"{self._path.name} has a line of more than {CHUNK_BYTES >> 20} MiB: it is not one of dlrun's")
+                raise MissingError(f"{self._path.name} has a line of more than {CHUNK_BYTES >> 20} MiB: it is not one of dlrun's")
             if not whole:
                 return
             self._offset += whole
@@ -97,7 +97,7 @@ def events_of(directory: Path) -> list[Row]:
     for rows in Tail(directory / "events.jsonl").read():
         events += rows
         if len(events) > MOST_EVENTS:
-            raise ValueError(f"events.jsonl has more than {MOST_EVENTS} lines: it is not one of dlrun's")
+            raise MissingError(f"events.jsonl has more than {MOST_EVENTS} lines: it is not one of dlrun's")
     return events
 
 

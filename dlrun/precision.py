@@ -40,7 +40,8 @@ class Precision:
         except RuntimeError as error:
             if "modified by an inplace operation" in str(error):
                 raise RuntimeError(
-                    "a loss was computed before a weight it depends on was updated: compute this loss after the previous yield"
+                    "a value that the gradient needs was overwritten, by an operation in place (+=, relu(inplace=True)) or by an update of "
+                    "weights: write to a new tensor; in a task of several objectives compute this loss after the previous yield"
                 ) from error
             raise
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dlrun.advice import advice
 from dlrun.batch import Batch
 from dlrun.checks._finding import Finding, NoCopy, skipped
 from dlrun.finite import NonFinite
@@ -29,7 +30,8 @@ def stopped(error: Exception, subject: Any) -> Finding:
     if ordinary is None:
         return skipped(f"could not be tried on this set-up ({first_line(error)})")
     text = f"{first_line(ordinary, 300)}{place(ordinary)}"
-    return Finding("error", text, "the parts do not fit together", "dlrun train --pdb stops there", blocks=True)
+    cause = advice(ordinary) or "the parts do not fit together"
+    return Finding("error", text, cause, "dlrun train --pdb stops there", blocks=True)
 
 
 def ordinary_error(subject: Any) -> Exception | None:

@@ -96,6 +96,10 @@ def _uncaught(error: Exception, arguments: Arguments | None) -> int:
     sys.stderr.write(_safe("".join(traceback.format_exception(error))))
     text = _safe(str(error)).splitlines()
     print(f"error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
+    from dlrun.advice import advice
+
+    if cause := advice(error):
+        print(f"probable cause: {cause}", file=sys.stderr)
     if arguments is not None and arguments.flag("pdb"):
         _post_mortem(error)
     return 3

@@ -55,6 +55,8 @@ def ask(setup: Setup, seed: int) -> Said:
         run.data.close()
     except DlrunError as error:
         said.refused = error.lines[0]
+    except Exception as error:  # raised by the user's parts while they are built, or by dlrun itself: a user would see a traceback
+        said.refused = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     said.seconds = time.perf_counter() - begun
     return said
 

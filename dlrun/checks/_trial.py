@@ -157,8 +157,8 @@ def trial(subject: Subject) -> Trial:
 
 
 def _steps(subject: Subject, found: Trial) -> None:
-    """Take the steps: 0.3 s are enough where the loss falls; where it does not, all 20 are taken (3 s at most)."""
-    run, losses, begun = found.run, Losses(found.run.device), time.perf_counter()
+    """Take the steps: 0.3 s of work are enough where the loss falls; where it does not, all 20 are taken (3 s)."""
+    run, losses, begun = found.run, Losses(found.run.device), time.thread_time()
     found.gradients = [None] * len(found.names)
     found.losses = losses.seen
     kept = [p.detach().clone() for p in found.parameters]
@@ -169,7 +169,7 @@ def _steps(subject: Subject, found: Trial) -> None:
         found.done = done
         found.moves.append(norms([p.detach() - old for p, old in zip(found.parameters, kept, strict=True)]))
         kept[:] = [p.detach().clone() for p in found.parameters]
-        gone = time.perf_counter() - begun
+        gone = time.thread_time() - begun
         if done < LEAST or gone <= SECONDS:
             continue
         if gone > AT_MOST or subject.loss_task is None or subject.batch_loss(run, found.batch, draws=found.draws) < found.before:

@@ -120,6 +120,20 @@ def tables(subject: Subject) -> dict[str, Table]:
     return TABLES[subject]
 
 
+TOLD: WeakKeyDictionary[Subject, dict[str, Relation]] = WeakKeyDictionary()
+
+
+def told(subject: Subject) -> dict[str, Relation]:
+    """What inputs tell of labels within `train` and `val`, and from one to the other (`train to val`, `val to train`)."""
+    if subject not in TOLD:
+        known = tables(subject)
+        TOLD[subject] = {split: table.within() for split, table in known.items()}
+        if len(known) == 2:
+            train, val = known["train"], known["val"]
+            TOLD[subject] |= {"train to val": train.tells(val), "val to train": val.tells(train)}
+    return TOLD[subject]
+
+
 def _tables(subject: Subject) -> dict[str, Table]:
     found: dict[str, tuple[Tensor, Tensor, int | None]] = {}
     for split in ("train", "val"):

@@ -20,7 +20,7 @@ from dlrun.checks._inputs import inputs, is_integer
 from dlrun.data.sources import Items
 
 ITEMS, READS = 8, 6
-MADE_UP = 0.7
+MADE_UP = 0.85
 DRAWN = ("vae", "diffusion", "contrastive", "gan", "language_model", "sequence", "graph", "other")
 RULE = f"error: under equal seeds each of {READS} reads lies farther from the first, for every item that changes; warning: val is random"
 

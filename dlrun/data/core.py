@@ -19,7 +19,7 @@ from torch import Tensor
 from dlrun.batch import Batch, Leaf, leaves, map_leaves
 from dlrun.data.cut import cut_val
 from dlrun.data.fingerprint import fingerprint
-from dlrun.data.infer import check_labels, complete, scan_targets
+from dlrun.data.infer import check_labels, complete, scan_targets, widened
 from dlrun.data.items import Key, generators_kept, is_image, named
 from dlrun.data.loader import end, iterate, make_loader
 from dlrun.data.normalise import normaliser
@@ -248,6 +248,7 @@ def prepare(
     spec, targets = complete(splits.spec, sources["train"], sample, notes)
     sources, rule = _with_val(splits, sources, targets, spec.kind, dataset_seed, notes)
     _check_names(sources, sample, spec.sizes_differ)
+    spec = widened(spec, splits.spec, sources["val"].targets(), notes)
     if spec.kind == "classification":
         for split, source in sources.items():
             check_labels(source.targets(), spec.classes, f"split {split}")

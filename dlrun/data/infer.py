@@ -52,6 +52,28 @@ def check_labels(y: Any, classes: int | None, where: str) -> None:
         raise DataError(f"{where} has the label {wrong}, there are {classes} classes: mend it, or give spec=DataSpec(classes=...)")
 
 
+def widened(spec: DataSpec, given: DataSpec | None, y: Any, notes: list[str]) -> DataSpec:
+    """The spec with as many classes as targets `y` of val name, where that number was inferred from train and is smaller.
+
+    That train never shows a class is for the checks to judge: refused here, nobody would learn why (a sorted set that was cut).
+    """
+    inferred = given is None or given.classes is None
+    if (
+        spec.kind != "classification"
+        or not inferred
+        or spec.classes is None
+        or not isinstance(y, Tensor)
+        or not _integers(y)
+        or not y.numel()
+    ):
+        return spec
+    top = int(y.max()) + 1
+    if not spec.classes < top < MOST_CLASSES:
+        return spec
+    notes.append(f"data: val has labels up to {top - 1}, train up to {spec.classes - 1}: {top} classes")
+    return replace(spec, classes=top, out_shape=(top,) if spec.out_shape == (spec.classes,) else spec.out_shape)
+
+
 def _row_shape(leaf: Leaf) -> tuple[int, ...]:
     return tuple(next(leaves(leaf)).shape[1:])
 

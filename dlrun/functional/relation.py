@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 WIDEST, KITCHEN, NEIGHBOURS = 256, 512, 5
-CUT = 5.0
+CUT, LOST = 5.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Relation:
     def absent(self) -> bool:
         """Whether it may well be chance, or the contrary of a relation."""
         return self.z < 3
+
+    def lost(self, strong: Relation) -> bool:
+        """Whether it is absent, and small beside a `strong` one."""
+        return self.absent() and self.strength < LOST * strong.strength
 
 
 def relation(x: Tensor, y: Tensor, held_x: Tensor, held_y: Tensor, classes: int | None) -> Relation:

@@ -1,0 +1,100 @@
+"""Labels torn from their inputs in the whole set: shuffled, or read one row off.
+
+What a simple model does not find may still be there (parity, modular addition, noise to be memorised), so the evidence is one of these, on
+rows in which no simple model finds a relation:
+
+- everything is found once labels are moved by a row or two;
+- inputs lie in exactly as many clear groups as there are classes, and classes are mixed alike in each;
+- inputs are natural pictures (smooth) of five or more classes, 400 rows or more: such sets are never that hard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Subject
+from dlrun.checks._inputs import SAMPLE, Table, features, labels, parts, sample, tables, told
+from dlrun.checks._pictures import roughness
+from dlrun.checks._rows import Rows
+from dlrun.functional.groups import groups
+from dlrun.functional.relation import Relation, relation, within
+
+LEAST, ENOUGH = 100, 400
+SHIFTS = (1, -1, 2, -2)
+SMOOTH, MANY = 0.65, 5
+APART, GAP, FITTING = 0.45, 0.2, 3.0
+
+
+def torn(subject: Subject) -> tuple[str, str, str, dict[str, Any]] | None:
+    """(what was found, cause, next step, numbers) where there is evidence that labels do not belong to their inputs; else None.
+
+    It takes 100 rows of train with a class or a number each.
+    """
+    train = tables(subject).get("train")
+    if train is None or len(train) < LEAST or subject.kind not in ("classification", "binary", "regression"):
+        return None
+    own = told(subject)["train"]
+    if not own.absent():
+        return None
+    numbers: dict[str, Any] = {"strength": own.strength, "z": own.z, "rows": own.rows}
+    cause, step = _unrelated(subject, train, numbers)
+    text = f"no simple model finds the labels in the inputs (strength {own.strength:.2f} in {own.rows} rows)"
+    return (f"{text}{numbers.pop('because')}", cause, step, numbers) if cause else None
+
+
+def _unrelated(subject: Subject, train: Table, numbers: dict[str, Any]) -> tuple[str, str]:
+    """(cause, next step) where there is evidence that labels were torn from their inputs; ("", "") where there is none."""
+    moved = _moved(subject)
+    if moved:
+        numbers["moved_by"], numbers["because"] = moved[0], f", but {moved[1].strength:.2f} with the labels moved by {moved[0]:+d}"
+        return "labels are read one row off", "read inputs and labels by the same index"
+    if train.classes is None or len(train) < ENOUGH:
+        return "", ""
+    step = "shuffle inputs and labels by one permutation"
+    count = int(train.y.unique().numel())
+    clear, by_chance, group = groups(train.x, count)
+    numbers |= {"groups_apart": clear, "apart_without_groups": by_chance}
+    if clear > max(APART, by_chance + GAP) and groups(train.x, 2 * count)[0] < clear and _blind(group, train):
+        numbers["because"] = f", yet inputs fall into {count} clear groups, as many as there are classes"
+        return "labels were shuffled apart from their inputs", step
+    rows = sample(subject, "train")
+    images = [leaf for leaf in parts(rows.x).values() if leaf.dim() == 4 and leaf.is_floating_point() and min(leaf.shape[-2:]) >= 6]
+    if len(images) == 1 and train.classes >= MANY and roughness(images[0]) < SMOOTH:
+        numbers["because"] = f", and images of {train.classes} classes are never that hard"
+        return "labels were shuffled apart from their inputs", step
+    return "", ""
+
+
+def _blind(group: Tensor, train: Table) -> bool:
+    """Whether classes are mixed alike in every group."""
+    counts = torch.zeros(int(group.max()) + 1, train.classes or 1, dtype=torch.float64)
+    counts.index_put_((group, train.y), torch.ones(len(group), dtype=torch.float64), accumulate=True)
+    expected = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum()
+    known = expected > 0
+    chi = float(((counts - expected)[known].square() / expected[known]).sum())
+    freedom = max((len(counts) - 1) * (int((counts.sum(0) > 0).sum()) - 1), 1)
+    return bool(chi < freedom + FITTING * (2 * freedom) ** 0.5)
+
+
+def _moved(subject: Subject) -> tuple[int, Relation] | None:
+    """By how many rows labels must be moved so that inputs tell them, and how well they do then; None where no such move is."""
+    data = subject.run.data
+    count = min(data.rows["train"], SAMPLE)
+    if not getattr(data.raw("train"), "in_memory", False):
+        return None
+    batch = data.head("train", count)
+    rows = Rows(batch, torch.arange(count), False)
+    x, y = features(rows), labels(subject, rows.y)
+    if x is None or y is None:
+        return None
+    place = torch.randperm(count - 4, generator=torch.Generator().manual_seed(0)) + 2
+    for shift in SHIFTS:
+        half = len(place) // 2
+        one, two = place[:half], place[half:]
+        found = relation(x[one], y[0][one + shift], x[two], y[0][two + shift], y[1])
+        if found.clear():
+            return shift, within(x[place], y[0][place + shift], y[1])
+    return None

@@ -1,0 +1,152 @@
+"""Inputs in raw units: pixels of 0..255, columns in thousands beside columns of ones, years, values scaled down twice.
+
+Initialisations assume inputs of a second moment of about 1 (LeCun et al., Efficient BackProp, 1998, section 4.3). The catalogue's bounds
+alone fire on counts, on sparse rows, on networks that scale by themselves. So inputs that look wrong are tried: the same network on the
+same rows, standardised. Only where it starts much better, or learns one batch that it could not learn, a warning is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.batch import Batch, map_leaves
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._inputs import parts, sample
+from dlrun.finite import NonFinite
+
+LEAST, STEPS = 32, 60
+LARGE, SMALL, UNLIKE, WIDE = 30.0, 0.02, 100.0, 10.0
+OFF, AWAY = 5.0, 3.0
+WORSE, BEHIND, MOVES = 1.5, 0.5, 0.1
+RULE = (
+    f"warning: values of {LARGE:g} (root mean square), below {SMALL:g}, {UNLIKE:g} x as wide in one column as in others, {OFF:g} sd from 0 "
+    f"or an sd over {WIDE:g}; and standardised inputs start at a {WORSE:g} x lower loss, or get twice as far in {STEPS} steps on a batch"
+)
+FOLLOWS = ("item_stability", "constant_input", "finite_data")
+
+
+@check(
+    stage="data",
+    recipe="Hacker's Guide: normalise inputs; LeCun 1998, section 4.3",
+    follows=("item_stability", "constant_input", "finite_data"),
+)
+def input_scale(subject: Subject) -> Finding:
+    """Mean and spread of each column or channel in up to 1,024 rows; of odd ones what a copy of the network makes of them."""
+    rows = sample(subject, "train")
+    leaves = {name: leaf.detach().cpu().float() for name, leaf in parts(rows.x).items() if leaf.is_floating_point() and leaf.dim() > 1}
+    if not leaves or len(rows) < LEAST:
+        return skipped(f"it takes {LEAST} rows of floating-point inputs")
+    numbers: dict[str, Any] = {name: _facts(leaf) for name, leaf in leaves.items()}
+    odd = {name: why for name in leaves if (why := _odd(numbers[name]))}
+    shown = "; ".join(f"{name} mean {fact['mean']:.3g}, sd {fact['sd']:.3g}" for name, fact in list(numbers.items())[:3])
+    if not odd:
+        return Finding("ok", f"inputs are of a usual scale: {shown}", numbers=numbers, threshold=RULE)
+    name, why = next(iter(odd.items()))
+    if subject.loss_task is None:
+        return Finding("info", f"{name} {why}: {shown}", numbers=numbers, threshold=RULE)
+    harm = _harm(subject, name, leaves[name], numbers)
+    if not harm:
+        return Finding("info", f"{name} {why}, but the network does as well with it as standardised", numbers=numbers, threshold=RULE)
+    cause = "inputs enter in raw units" if "small" not in why else "inputs were scaled down twice"
+    return Finding("warning", f"{name} {why}; {harm}", cause, "standardise: (x - mean) / std, fitted on train", numbers, RULE)
+
+
+def _over(leaf: Tensor) -> tuple[int, ...]:
+    """The axes that moments are taken over: all but channels of pictures, features of sequences, columns of tables."""
+    kept = 1 if leaf.dim() != 3 else 2
+    return tuple(axis for axis in range(leaf.dim()) if axis != kept)
+
+
+def _facts(leaf: Tensor) -> dict[str, Any]:
+    """Moments of the whole and of columns; of sparse values those that are not 0."""
+    known = torch.where(leaf.isfinite(), leaf, torch.zeros_like(leaf))
+    some = known[known != 0]
+    sparse = len(some) < 0.5 * known.numel()
+    some = some if sparse and len(some) else known.flatten()
+    over = _over(leaf)
+    mean, sd = known.mean(over).flatten(), known.std(over, correction=0).flatten()
+    varied = sd > 1e-9 * mean.abs().clamp(min=1e-9)
+    size = (mean.square() + sd.square()).sqrt()
+    usual = float(sd[varied].median()) if bool(varied.any()) else 1.0
+    away = (mean.abs() / sd.clamp(min=1e-9))[varied & (mean.abs() > AWAY)]
+    whole = bool((known == known.round()).all()) and float(known.min()) >= 0
+    return {
+        "mean": float(some.mean()),
+        "sd": float(some.std(correction=0)),
+        "rms": float(some.square().mean().sqrt()),
+        "largest_column": float(size.max()),
+        "widest_to_median": float(sd.max()) / max(usual, 1e-12),
+        "sd_away_from_0": 0.0 if sparse or not len(away) else float(away.max()),
+        "widest": float(sd.max()),
+        "whole_numbers": whole,
+    }
+
+
+def _odd(fact: dict[str, Any]) -> str:
+    """What is odd about the scale; "" where nothing is. Counts are held to the coarser bounds alone."""
+    if fact["largest_column"] > LARGE:
+        return f"reaches {fact['largest_column']:.3g} (root mean square of a column)"
+    if 0 < fact["rms"] < SMALL:
+        return f"is small: {fact['rms']:.2g} (root mean square)"
+    if fact["widest_to_median"] > UNLIKE and fact["largest_column"] > WIDE:
+        return f"has a column {fact['widest_to_median']:.3g} x as wide as the others"
+    if fact["whole_numbers"]:
+        return ""
+    if fact["sd_away_from_0"] > OFF:
+        return f"lies {fact['sd_away_from_0']:.3g} sd away from 0"
+    return f"has an sd of {fact['widest']:.3g}" if fact["widest"] > WIDE else ""
+
+
+def _harm(subject: Subject, name: str, leaf: Tensor, numbers: dict[str, Any]) -> str:
+    """What the network makes of standardised inputs that it does not make of these; "" where that is nothing."""
+    over = _over(leaf)
+    mean, sd = leaf.mean(over, keepdim=True), leaf.std(over, keepdim=True, correction=0)
+    sd = torch.where(sd > 1e-9 * mean.abs().clamp(min=1e-9), sd, torch.ones_like(sd))
+
+    def standard(batch: Batch) -> Batch:
+        return batch.replace(x=_replaced(batch["x"], name, lambda x: (x - mean.to(x.device)) / sd.to(x.device)))
+
+    try:
+        here, there = (_start(subject, change) for change in (lambda batch: batch, standard))
+    except (RuntimeError, ValueError):  # a network that takes nothing else than what it gets
+        return ""
+    numbers["first_loss"], numbers["first_loss_standardised"] = here, there
+    if there > 0 and here > WORSE * there + 0.1 * abs(there):
+        return f"the first loss is {here:.4g}, with standardised inputs {there:.4g}"
+    if not subject.run.optimizers or subject.run.steps < STEPS // 2:
+        return ""
+    raw, better = _learned(subject, subject.few), _learned(subject, standard(subject.few))
+    numbers["loss_after"], numbers["loss_after_standardised"] = raw, better
+    gained = there - better
+    if gained > MOVES * abs(there) and raw - better > BEHIND * gained:
+        return f"one batch is learned to a loss of {raw:.4g}, with standardised inputs to {better:.4g}"
+    return ""
+
+
+def _replaced(x: Any, name: str, change: Callable[[Tensor], Tensor]) -> Any:
+    """x with its leaf called `name` changed."""
+    wanted = list(parts(x)).index(name)
+    places = iter(range(len(parts(x))))
+    return map_leaves(lambda leaf: change(leaf) if next(places) == wanted else leaf, x)
+
+
+def _start(subject: Subject, change: Callable[[Batch], Batch]) -> float:
+    """The loss of the untrained network, as in training."""
+    run = subject.copy()
+    return subject.batch_loss(run, subject.prepared(run, change(subject.few)), training=True)
+
+
+def _learned(subject: Subject, raw: Batch) -> float:
+    """The loss on a batch after steps on it alone; infinite where they break."""
+    run = subject.copy()
+    try:
+        for _ in subject.fit(run, raw, STEPS):
+            pass
+    except NonFinite:
+        return math.inf
+    return subject.batch_loss(run, subject.prepared(run, raw), training=True)

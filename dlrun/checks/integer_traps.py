@@ -1,0 +1,113 @@
+"""Numbers that lost something before they reached the network: bytes that wrapped around, fractions that were cut off.
+
+The catalogue's test (both ends of the histogram heavy, large jumps) fires on drawings and print. A wrapped byte leaves a clearer trace:
+jumps between neighbours of nearly the whole range are as frequent as jumps of half of it, while in pictures that did not wrap they are the
+rarest; and going round the circle most are small. Asked of whole numbers alone, on a grid of 256 steps at most, off both its ends.
+
+Cutting off fractions rounds towards 0, so that 0 gets twice its share. Whole numbers by themselves are only told: counts are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._inputs import is_integer, parts, sample
+
+LEAST, PAIRS, PICTURES = 64, 2000, 256
+JUMPS, RATIO, ROUND, MIDDLE = 0.005, 0.7, 0.8, 0.1
+TWICE, SPREAD, MOST = 1.75, 1.2, 0.8
+RULE = (
+    f"warning: over {JUMPS:.1%} of neighbours jump over 3/4 of the range, {RATIO:g} x as many as over 1/2; or 0 is over {TWICE:g} x as "
+    f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}"
+)
+
+
+@check(stage="data", recipe="Hacker's Guide: be friends with every pixel", follows=("item_stability", "constant_input"))
+def integer_traps(subject: Subject) -> Finding:
+    """Up to 256 pictures and 1,024 rows of x and y of train."""
+    rows = sample(subject, "train")
+    if len(rows) < LEAST:
+        return skipped(f"it takes {LEAST} rows")
+    named = {name: leaf.detach().cpu() for name, leaf in parts(rows.x).items()}
+    numbers: dict[str, Any] = {}
+    for name, leaf in named.items():
+        if leaf.dim() == 4 and min(leaf.shape[-2:]) >= 4:
+            facts = jumps(leaf[:PICTURES])
+            numbers[name] = facts
+            if (
+                facts
+                and facts["far"] > JUMPS
+                and facts["far"] > RATIO * facts["half"]
+                and facts["round"] < ROUND
+                and facts["middle"] > MIDDLE
+            ):
+                text = f"pictures {name}: {facts['far']:.1%} of neighbours jump over 3/4 of the range, {facts['half']:.1%} over 1/2 to 3/4"
+                cause = "bytes wrapped around: uint8 arithmetic beyond 0 or 255"
+                return Finding("warning", text, cause, "convert to float before you scale, shift or add", numbers, RULE)
+    tables = {**{name: leaf for name, leaf in named.items() if leaf.dim() == 2 and not is_integer(leaf)}, **_targets(subject, rows.y)}
+    told = []
+    for name, leaf in tables.items():
+        whole = bool((leaf == leaf.round()).all()) and float(leaf.min()) < 0 < float(leaf.max())
+        numbers[name] = cut = _cut(leaf.double().reshape(len(leaf), -1)) if whole else {}
+        if cut and cut["columns"] > 0 and cut["doubled"] > MOST * cut["columns"] and cut["sd"] > SPREAD:
+            text = f"{name} holds whole numbers only, and 0 is {cut['zero']:.2g} x as frequent as 1 and -1"
+            return Finding(
+                "warning", text, "fractions were cut off by a cast to integers", "keep it floating: .float(), no .long()", numbers, RULE
+            )
+        told += [f"{name} holds whole numbers only, from {leaf.min():g} to {leaf.max():g}"] if whole else []
+    return Finding(
+        "info" if told else "ok", "; ".join(told) or "no trace of lost fractions or wrapped bytes", numbers=numbers, threshold=RULE
+    )
+
+
+def _targets(subject: Subject, y: Any) -> dict[str, Tensor]:
+    regression = subject.kind == "regression" and isinstance(y, Tensor) and y.numel() == len(y)
+    return {"y": y.detach().cpu()} if regression else {}
+
+
+def jumps(x: Tensor) -> dict[str, float]:
+    """Of neighbours off the ends of the range: shares of jumps over half and over three quarters of it, the mean jump round the circle in
+    units of the mean jump, and the share of values in the middle half. {} where values lie on no grid of at most 256 steps.
+    """
+    levels = x.unique()
+    if not 32 <= len(levels) <= 256:
+        return {}
+    low, high = float(levels[0]), float(levels[-1])
+    step = float((levels[1:] - levels[:-1]).min())
+    count = round((high - low) / step)
+    places = (levels - low) / step
+    if count > 255 or count < 64 or float((places - places.round()).abs().max()) > 0.05:
+        return {}
+    grid = ((x - low) / step).round() * 255 / count
+    found = []
+    for axis in (-1, -2):
+        size = grid.shape[axis]
+        one, two = grid.narrow(axis, 1, size - 1), grid.narrow(axis, 0, size - 1)
+        inner = (one > 0) & (one < 255) & (two > 0) & (two < 255)
+        found.append((one - two).abs()[inner])
+    jump = torch.cat(found)
+    if len(jump) < PAIRS:
+        return {}
+    off = grid[(grid > 0) & (grid < 255)]
+    return {
+        "half": float(((jump > 128) & (jump <= 192)).float().mean()),
+        "far": float((jump > 192).float().mean()),
+        "round": float(torch.minimum(jump, 256 - jump).sum() / jump.sum().clamp(min=1e-9)),
+        "middle": float(((off > 64) & (off < 192)).float().mean()),
+    }
+
+
+def _cut(flat: Tensor) -> dict[str, float]:
+    """Of columns with both signs: how many, in how many 0 is twice as frequent as its neighbours, the median ratio and spread."""
+    shares = [(flat == value).double().mean(0) for value in (0.0, 1.0, -1.0)]
+    beside = (shares[1] + shares[2]) / 2
+    both = (shares[1] > 0.02) & (shares[2] > 0.02)
+    if not bool(both.any()):
+        return {}
+    ratio, sd = (shares[0] / beside.clamp(min=1e-9))[both], flat.std(0, correction=0)[both]
+    facts = {"columns": int(both.sum()), "doubled": int((ratio > TWICE).sum()), "zero": float(ratio.median()), "sd": float(sd.median())}
+    return {name: float(value) for name, value in facts.items()}

@@ -1,0 +1,101 @@
+"""Inputs of val that are not made as those of train are: not normalised, or by other numbers, inverted, channels in another order.
+
+The catalogue's distances (a mean one sd away, a classifier that tells the splits apart) fire on splits by time, on subjects nobody saw,
+on augmentation in train alone, all of them right. So a shift alone is told. A warning takes proof that it is one of form: what models
+learn from train says little of val as it is, and much more once val is put through one plain change (moments of train, inverted, channels
+reversed, turned). Where labels cannot say, the scale must differ tenfold in most columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._inputs import features, parts, sample, tables, told
+from dlrun.data.sources import Items
+
+LEAST, FEWEST = 32, 100
+TOLD, TENFOLD = 1.0, 10.0
+LOST, BACK = 0.6, 0.85
+FOLLOWS = ("item_stability", "constant_input", "finite_data", "label_histogram", "split_leakage")
+RULE = (
+    f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "
+    f"labels, most columns spread {TENFOLD:g} x more or less than in train"
+)
+
+
+@check(stage="data", recipe="Hacker's Guide: are train and val of one kind?", follows=FOLLOWS)
+def split_input_shift(subject: Subject) -> Finding:
+    """Moments of the columns of up to 1,024 rows of train and val, and what models of train tell of val, as it is and changed."""
+    if "val" not in subject.run.data.rows or subject.kind == "graph":
+        return skipped("it takes a val split of rows")
+    rows = {split: sample(subject, split) for split in ("train", "val")}
+    one, two = (features(part) for part in rows.values())
+    if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1] or _words(rows["train"].x):
+        return skipped(f"it takes {LEAST} rows of numbers of each split, equally long")
+    moved, wider = _moments(one, two)
+    numbers: dict[str, Any] = {"moved_by_sd": moved, "spread_ratio": wider}
+    text = f"inputs of val lie {moved:.2g} sd from those of train and spread {wider:.2g} x as much (median column)"
+    known = tables(subject)
+    if known and min(len(known["train"]), len(known["val"])) >= FEWEST:
+        found = _judged(subject, rows["train"].x, numbers, text)
+        if found:
+            return found
+    if not 1 / TENFOLD < wider < TENFOLD and not isinstance(subject.run.data.raw("train"), Items):
+        cause = "val is scaled otherwise: normalised in one split only, or by other numbers"
+        return Finding("warning", text, cause, "put both splits through the same transform, fitted on train", numbers, RULE)
+    return Finding("info" if moved > TOLD or not 1 / 3 < wider < 3 else "ok", text, numbers=numbers, threshold=RULE)
+
+
+def _words(x: Any) -> bool:
+    return any(not leaf.is_floating_point() for leaf in parts(x).values())
+
+
+def _moments(one: Tensor, two: Tensor) -> tuple[float, float]:
+    """(median distance of means in sd of train, median ratio of sd) over the columns that vary in either split."""
+    spreads = [part.std(0, correction=0) for part in (one, two)]
+    varied = torch.stack(spreads).amax(0) > 1e-9
+    if not bool(varied.any()):
+        return 0.0, 1.0
+    low = spreads[0].clamp(min=1e-9)
+    moved, wider = ((two.mean(0) - one.mean(0)).abs() / low)[varied], (spreads[1] / low)[varied]
+    return float(moved.median()), float(wider.median())
+
+
+def _judged(subject: Subject, x: Any, numbers: dict[str, Any], text: str) -> Finding | None:
+    """The finding where one change of val's form makes train tell of it what it tells of itself."""
+    train, val = (tables(subject)[split] for split in ("train", "val"))
+    own, across = (told(subject)[way] for way in ("train", "train to val"))
+    numbers |= {"train": own.strength, "train to val": across.strength}
+    if not own.clear() or across.strength > LOST * own.strength:
+        return None
+    ways = {way: train.tells(val, changed).strength for way, changed in _changes(x, train.x, val.x)}
+    numbers["changed"] = ways
+    best = max(ways, key=lambda way: ways[way])
+    if ways[best] < BACK * own.strength:
+        return None
+    detail = f"{text}; train tells {across.strength:.2f} of val as it is, {ways[best]:.2f} with val {best} (of itself {own.strength:.2f})"
+    cause = "val does not go through the same transform as train"
+    return Finding("warning", detail, cause, "use one transform, fitted on train, for all splits", numbers, RULE)
+
+
+def _changes(x: Any, train: Tensor, val: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Plain changes of form, by name, of val's rows [N, D]."""
+    size, spread = val.std(0, correction=0), train.std(0, correction=0)
+    yield "given the moments of train, column by column", (val - val.mean(0)) / size.clamp(min=1e-9) * spread + train.mean(0)
+    yield "given the mean and sd of train", (val - val.mean()) / val.std().clamp(min=1e-9) * train.std() + train.mean()
+    yield "inverted", train.mean(0) - (val - val.mean(0))
+    leaves = list(parts(x).values())
+    if len(leaves) != 1 or leaves[0].dim() != 4:
+        return
+    pictures = val.reshape(len(val), *leaves[0].shape[1:])
+    yield "mirrored", pictures.flip(-1).reshape(len(val), -1)
+    yield "upside down", pictures.flip(-2).reshape(len(val), -1)
+    if pictures.shape[1] > 1:
+        yield "with its channels reversed", pictures.flip(1).reshape(len(val), -1)
+    if pictures.shape[-1] == pictures.shape[-2]:
+        yield "with height and width exchanged", pictures.transpose(-1, -2).reshape(len(val), -1)

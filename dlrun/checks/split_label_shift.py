@@ -1,0 +1,116 @@
+"""Targets of train and val that do not come from one source: other shares of classes, another unit, labels numbered differently.
+
+The catalogue's test of shares (chi-square p < 1e-4 and total variation > 0.15) fires on splits by time and on sets that were balanced in
+train alone, both right: such a shift is told. A warning takes shares that lie far apart with neither split even, or another unit.
+
+Shares say nothing of labels that are numbered differently: there one split is judged by the other, with models that fit in milliseconds
+(`functional/relation.py`). Labels that belong to no input are the matter of `label_permutation`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._inputs import is_integer, sample, tables, told
+
+LEAST = 100
+P, TOLD, FAR = 1e-4, 0.15, 0.4
+UNIT = 10.0
+FOLLOWS = ("item_stability", "constant_input", "label_histogram", "duplicates_within", "split_leakage", "split_input_shift")
+RULE = (
+    f"warning: shares of classes differ by a total variation > {FAR:g} (p < {P:g}) with neither split even; numbers lie > {UNIT:g} sd away "
+    f"or spread {UNIT:g} x as much; or a relation to the inputs (z > 6, strength > 0.3) in each split, none (z < 3) from one to the other"
+)
+
+
+@check(stage="data", recipe="Hacker's Guide: are train and val of one kind?", follows=FOLLOWS)
+def split_label_shift(subject: Subject) -> Finding:
+    """Compare targets of up to 1,024 rows of train and val, then what inputs tell of them."""
+    if subject.kind not in ("classification", "binary", "regression") or "val" not in subject.run.data.rows:
+        return skipped("it takes a val split, with a class or number a row")
+    y = {split: sample(subject, split).y for split in ("train", "val")}
+    if any(not isinstance(targets, Tensor) or len(targets) < 32 for targets in y.values()):
+        return skipped("it takes 32 targets of each split")
+    train, val = y["train"].detach().cpu(), y["val"].detach().cpu()
+    whole = is_integer(train) or subject.kind == "binary"
+    numbers: dict[str, Any] = {}
+    found = _shares(train, val, numbers) if whole and train.dim() == 1 else _units(subject, train, val, numbers)
+    if found.level != "warning":
+        found = _related(subject, numbers) or found
+    found.threshold = RULE
+    return found
+
+
+def _shares(train: Tensor, val: Tensor, numbers: dict[str, Any]) -> Finding:
+    """Total variation and chi-square of two samples of classes."""
+    one, two = train[train >= 0].long(), val[val >= 0].long()
+    size = int(max(one.max(), two.max())) + 1 if len(one) and len(two) else 0
+    if not 1 < size <= 1000:
+        return Finding("info", "targets are no few classes", numbers=numbers)
+    counts = torch.stack([torch.bincount(part, minlength=size).double() for part in (one, two)])
+    counts = counts[:, counts.sum(0) > 0]
+    shares = counts / counts.sum(1, keepdim=True)
+    expected = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum()
+    chi = float(((counts - expected).square() / expected).sum())
+    variation, p = float((shares[0] - shares[1]).abs().sum() / 2), _tail(chi, max(counts.shape[1] - 1, 1))
+    numbers |= {"total_variation": variation, "p": p}
+    text = f"shares of classes in train and val differ by {variation:.2f} (total variation, p = {p:.2g})"
+    even = any(float(part.max()) < 1.5 / len(part) and float(part.min()) > 0.5 / len(part) for part in shares)
+    if variation > FAR and p < P and not even:
+        cause = "the splits were cut from a sorted set, or come from two sources"
+        return Finding("warning", text, cause, "cut val from the shuffled whole, by class", numbers)
+    return Finding("info" if variation > TOLD and p < P else "ok", text, numbers=numbers)
+
+
+def _tail(chi: float, freedom: int) -> float:
+    """P(a chi-square variable of `freedom` is larger), by Wilson and Hilferty."""
+    z = ((chi / freedom) ** (1 / 3) - 1 + 2 / (9 * freedom)) / math.sqrt(2 / (9 * freedom))
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def _units(subject: Subject, train: Tensor, val: Tensor, numbers: dict[str, Any]) -> Finding:
+    """Where numbers lie and how far they spread."""
+    one, two = (part.double().flatten()[part.double().flatten().isfinite()] for part in (train, val))
+    if len(one) < 32 or len(two) < 32:
+        return Finding("info", "too few targets are finite", numbers=numbers)
+    spread = max(float(one.std()), 1e-12)
+    moved, wider = abs(float(two.mean() - one.mean())) / spread, float(two.std()) / spread
+    numbers |= {"moved_by_sd": moved, "spread_ratio": wider}
+    text = f"targets of val lie {moved:.2g} sd from those of train and spread {wider:.2g} x as much"
+    if subject.kind == "regression" and (moved > UNIT or not 1 / UNIT < wider < UNIT) and not _ordered(subject):
+        cause = "val is in another unit: one of the two was standardised"
+        return Finding("warning", text, cause, "put both through the same transform, fitted on train", numbers)
+    return Finding("ok" if moved < 1 and 0.5 < wider < 2 else "info", text, numbers=numbers)
+
+
+def _ordered(subject: Subject) -> bool:
+    """Whether targets of train follow each other like a series: then those of val lie where the series has gone to."""
+    y = subject.run.data.targets("train")
+    if y is None or len(y) < 32:
+        return False
+    series = y[:4096].double().reshape(min(len(y), 4096), -1)[:, 0]
+    series = series - series.mean()
+    return float((series[1:] * series[:-1]).sum() / series.square().sum().clamp(min=1e-12)) > 0.5
+
+
+def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where inputs tell the labels within train and within val, but not from one to the other."""
+    known = tables(subject)
+    if known.get("val") is None or known["train"].classes is None or min(map(len, known.values())) < LEAST:
+        return None
+    tells = told(subject)
+    numbers |= {name: one.strength for name, one in tells.items()}
+    weaker = min(tells["train"], tells["val"], key=lambda one: one.strength)
+    if not weaker.clear() or not all(tells[way].lost(weaker) for way in ("train to val", "val to train")):
+        return None
+    text = (
+        f"inputs tell the labels within train ({tells['train'].strength:.2f}) and within val ({tells['val'].strength:.2f}), but not from "
+    )
+    text += f"one to the other ({tells['train to val'].strength:.2f})"
+    cause = "labels are numbered differently in train and val"
+    return Finding("warning", text, cause, "look at some rows with their labels: dlrun data --out", numbers)

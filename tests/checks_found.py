@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun import registry
-from dlrun.checks import Finding, run_checks
+from dlrun.checks import Finding, Subject, run_checks
 from dlrun.config import compose
 from dlrun.models.mlp import mlp
 from dlrun.run import Run
@@ -38,6 +38,11 @@ def built(*words: str) -> Run:
 def found(*words: str, level: str = "fast", folded: bool = False) -> dict[str, Finding]:
     """What each check says by itself; `folded` as a user sees it, consequences lowered under their root."""
     return {finding.check: finding for finding in run_checks(built(*words), level, folded=folded)}
+
+
+def judged(name: str, *words: str) -> Finding:
+    """The verdict of one check."""
+    return Subject(built(*words)).judge(name, registry.get("check", name))
 
 
 def first_loud(findings: dict[str, Finding]) -> str:

@@ -104,7 +104,7 @@ def loud(findings: list[Finding]) -> list[str]:
 @pytest.mark.parametrize("case", HEALTHY)
 def test_nothing_is_said_of_odd_but_right_set_ups_before_training(case: str, tmp_path: Path) -> None:
     findings = run_checks(built(tmp_path, case), "fast")
-    assert loud(findings) == [] and len(findings) == 6
+    assert loud(findings) == [] and len(findings) > 6
 
 
 @pytest.mark.parametrize("case", HEALTHY)

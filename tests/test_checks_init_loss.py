@@ -80,18 +80,42 @@ def test_a_loss_that_is_no_number_from_the_start() -> None:
     assert first.level == "error" and "nan" in first.message
 
 
+TEMPERATURES = {0.01: "multiplies logits by 100", 100.0: "divides logits by 100"}
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_a_temperature_inside_the_loss(temperature: float) -> None:
+    plug("loss", "hot", lambda out, y: F.cross_entropy(out / temperature, y))
+    first = found(*CLOUDS, "loss=hot")["init_loss"]
+    assert first.level == "warning" and TEMPERATURES[temperature] in first.message and "temperature" in first.cause
+
+
+def test_cosines_need_a_factor() -> None:
+    class Cosine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.weight = nn.Linear(8, 16), nn.Parameter(torch.randn(4, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(F.normalize(self.body(x), dim=1), F.normalize(self.weight, dim=1))
+
+    plug("model", "cosine", Cosine)
+    plug("loss", "hot", lambda out, y: F.cross_entropy(out * 30, y))
+    assert first_loud(found(*CLOUDS, "loss=hot", "model=cosine")) == ""
+
+
 NEGATED = {
-    "classes": ("clouds", lambda out, y: -F.cross_entropy(out, y)),
-    "quantities": ("near_targets", lambda out, y: -(out.squeeze(-1) - y).square().mean()),
-    "labels": ("several_labels", lambda out, y: -F.binary_cross_entropy_with_logits(out, y)),
+    "classes": ("clouds", "ce_gradient_signature", lambda out, y: -F.cross_entropy(out, y)),
+    "quantities": ("near_targets", "loss_direction", lambda out, y: -(out.squeeze(-1) - y).square().mean()),
+    "labels": ("several_labels", "loss_direction", lambda out, y: -F.binary_cross_entropy_with_logits(out, y)),
 }
 
 
 @pytest.mark.parametrize("case", NEGATED)
 def test_a_negated_loss(case: str) -> None:
-    dataset, loss = NEGATED[case]
+    dataset, check, loss = NEGATED[case]
     plug("loss", "negated", loss)
     model = ["model=flat"] if case == "quantities" else []
     findings = found(f"dataset={dataset}", "task=supervised", "loss=negated", *model)
-    assert first_loud(findings) == "init_loss"
-    assert "sign" in findings["init_loss"].cause and findings["init_loss"].numbers["driven_away"] > 0.95
+    assert first_loud(findings) == check
+    assert findings[check].level == "error" and "sign" in findings[check].cause

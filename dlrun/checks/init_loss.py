@@ -64,7 +64,8 @@ def init_loss(subject: Subject) -> Finding:
     if logits is None or not _nats(subject, run, logits, batch, expected):
         return Finding("info", f"first loss {loss:.4f}; {name} would give {expected:.4f}", numbers=numbers)
     numbers |= {"shuffled": _shuffled(subject, run, outputs, batch, loss), "logit_spread": spread(logits, batch)}
-    factor = factor_on_logits(subject)
+    factor, cosines = factor_on_logits(subject)
+    numbers["cosines"] = cosines
     if factor is not None and not TIMES[0] < factor < TIMES[1]:
         numbers["factor"] = factor
     return _judge(subject, run, batch, f"first loss {loss:.4f}, expected {expected:.4f} ({name})", numbers)
@@ -78,6 +79,8 @@ def _judge(subject: Subject, run: Run, batch: Batch, text: str, numbers: dict[st
     if shuffled > COSTLY * expected:
         numbers["last_layer_gain"] = last_gain(subject, run, batch)
     large = (numbers.get("last_layer_gain") or 0.0) > GAIN
+    if numbers["cosines"]:
+        return Finding("info", f"{text}; outputs are cosines, which the loss multiplies", numbers=numbers, threshold=RULE)
     detail = f"{text}, {shuffled:.4f} with shuffled targets"
     scaled = _scaled(detail, numbers)
     if scaled is not None:

@@ -21,6 +21,7 @@ from dlrun.checks._pull import hot, refusal
 
 PADDED = 0.2
 """Share of counted places that are padding above which it is said loudly."""
+MANY = 60
 RULE = "every target of a class counts; places that fill up rows do not"
 
 
@@ -80,6 +81,11 @@ class Places:
         return self.named & ~self.pulled
 
 
+def _draws(asked: Probe) -> int:
+    """How often to ask: a loss that leaves out rows at random counts each in some of many draws."""
+    return 3 if asked.steady else MANY
+
+
 def _of_classes(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     targets, layout = asked.targets, asked.targets.layouts[0]
     y = targets.value
@@ -91,7 +97,8 @@ def _of_classes(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     index = targets.index() if made is None else made.flatten().long()
     pulled = torch.zeros(len(index), dtype=torch.bool, device=index.device)
     behind = -2.0 * hot(targets, layout, index)
-    for number, u in enumerate((0.01 * asked.noise("one"), behind + 0.01 * asked.noise("two"), behind + 0.01 * asked.noise("three"))):
+    for number in range(_draws(asked)):
+        u = (behind if number else 0.0) + 0.01 * asked.noise(str(number))
         slope = asked.slope(u, made, through=shape.of, key=f"draw {number}")
         pulled |= (layout.flat(slope) != 0).any(-1)
     rows = y.shape[0]
@@ -181,8 +188,8 @@ def _masked_out(asked: Probe, places: Places) -> Tensor | None:
     for leaf in leaves(x) if not isinstance(x, Tensor) else ():
         if leaf.shape != places.index.shape or not bool(((leaf == 0) | (leaf == 1)).all()):
             continue
-        out = leaf == 0
-        if bool(out.any()) and bool((~out).any()) and len(places.index[out].unique()) == 1 and len(places.index[~out].unique()) > 1:
+        out = (leaf == 0) & places.named & places.pulled
+        if bool(out.any()) and bool((~out).any()) and len(places.index[out].unique()) == 1 and len(places.index[leaf != 0].unique()) > 1:
             return out
     return None
 
@@ -217,7 +224,7 @@ def _of_rows(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     rows = len(y)
     pulled = torch.zeros(rows, dtype=torch.bool, device=y.device)
     finite = torch.nan_to_num(y)
-    for number in range(3):
+    for number in range(_draws(asked)):
         noise = asked.noise(str(number))
         near = finite + (1 + finite.abs()) * noise if shape.name == "free" else shape.of(noise)
         for z in (asked.out + 0.1 * noise if shape.name == "free" else asked.out, near):

@@ -138,6 +138,8 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     if train["steps"] is None:
         notes.append(f"train.epochs={train['epochs']:g} is {steps} steps of {data.batch_size} rows")
     optimizers, owned, schedulers = build_optimizers(tree, modules, steps) if with_optimizers else ({}, {}, {})
+    if train["steps"] is None and any(scheduler.stretches for scheduler in schedulers.values()):
+        notes.append(f"the schedule is stretched over these {steps} steps: with other epochs, rows or batches rates differ at every step")
     run = Run(
         tree, config.saved, seed, device, data, task, modules, optimizers, owned, schedulers, Precision(train["precision"], device), steps
     )

@@ -11,6 +11,8 @@ from torch import nn
 from dlrun import registry
 from dlrun.batch import Batch
 from dlrun.checks import kind_line, lines_before_training, run_checks
+from dlrun.checks._rows import scan
+from dlrun.data.items import generators_kept
 from dlrun.errors import AnswerNo
 from dlrun.inspect import describe_lines
 from dlrun.loop import prepare
@@ -31,7 +33,7 @@ def preflight(session: Session) -> None:
     for note in [*run.notes, *filter(None, [kind_line(run)])]:
         console.line(note)
     batch = prepare(run, 0, 0, run.data.batches(0)[0])
-    for line in describe_lines(batch):
+    for line in describe_lines({"train": batch, **evaluated(run, len(batch))}):
         console.line(line)
     for name, module in run.modules.items():
         for line in network_lines(run, name, module, batch):
@@ -50,6 +52,16 @@ def preflight(session: Session) -> None:
     errors = [finding for finding in findings if finding.level == "error"]
     if errors and run.config["checks_on_error"] != "continue":
         raise AnswerNo(f"{errors[0].check}: {errors[0].message}; say checks_on_error=continue to train all the same")
+
+
+def evaluated(run: Run, rows: int) -> dict[str, Batch]:
+    """As many rows of each split that is evaluated while training, as the networks get them; drawn, for a split may be sorted."""
+    splits = [split for split in run.train["eval_splits"] if split in run.data.rows and split != "train"]
+    try:
+        with generators_kept():
+            return {split: scan(run.data, split, rows, 0.1).batch for split in splits}
+    except Exception:  # rows that cannot be read: the checks and the first evaluation say so
+        return {}
 
 
 def network_lines(run: Run, name: str, module: nn.Module, batch: Batch) -> list[str]:

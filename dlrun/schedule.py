@@ -26,6 +26,14 @@ class Scheduler:
             for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
                 group["lr"] = base * factor
 
+    @property
+    def stretches(self) -> bool:
+        """Whether a run of twice as many steps would have other rates at the steps of this one."""
+        if self.multiplier is None:
+            return False
+        places = {self.steps * eighth // 8 for eighth in range(8)}
+        return any(float(self.multiplier(step, self.steps)) != float(self.multiplier(step, 2 * self.steps)) for step in places)
+
     def advance(self) -> None:
         """After a step: move a torch scheduler on."""
         if self.stepped is not None:

@@ -20,6 +20,7 @@ from dlrun.errors import MissingError
 from dlrun.evaluate import evaluate
 from dlrun.events import Events
 from dlrun.finite import NonFinite, Watch, broken_parameter
+from dlrun.fitted import fitted
 from dlrun.histograms import NAME, Histograms, cut_back
 from dlrun.run import Run
 from dlrun.rundir import RunDir
@@ -27,7 +28,7 @@ from dlrun.signals import Stop
 from dlrun.sinks.console import Console
 from dlrun.state import capture, check_session, restore
 from dlrun.steplog import StepLog
-from dlrun.stopwatch import Stopwatch
+from dlrun.stopwatch import Stopwatch, waiter
 from dlrun.telemetry import Telemetry
 from dlrun.unfit import say_undefined
 from dlrun.watching import Watchers, findings_of
@@ -51,7 +52,7 @@ class Session:
         self.histograms = Histograms(directory.path, log["watch"], log["watch_every"]) if log["watch"] != "none" else None
         self.log = StepLog(self.histograms)
         self.events = Events(run.config.get("events") or {})
-        self.clock = Stopwatch()
+        self.clock = Stopwatch(waiter(run.device))
         self.telemetry = Telemetry(directory, self._show, self.histograms.flush if self.histograms else None)
         self.best: dict[str, Any] | None = None
         self.reason: str | None = None
@@ -61,7 +62,7 @@ class Session:
         self._deadline = math.inf
         self._summary: dict[str, Any] = {}
         self.findings: list[dict[str, Any]] = []
-        self.baselines = Baselines()
+        self.baselines, self.fitted = Baselines(), dict[str, Any]()
         self.watchers = Watchers(run)
 
     # -- the loop's side
@@ -73,8 +74,8 @@ class Session:
     def after_step(self, step: int) -> bool:
         """Log, evaluate, save as the step demands; False to stop."""
         if self.log.wanted:
+            self.watch.read()  # waits for an accelerator, so that the row's time is that of steps done, not of steps queued
             self.telemetry.record(step, self.clock.seconds(), "train", self.log.values())
-            self.watch.read()
         if self._due(step, self.run.train["eval_every"]):
             self.evaluate(step)
         if self._due(step, self.run.train["checkpoint_every"]):
@@ -134,7 +135,7 @@ class Session:
             self.evaluate(step, final=True)
         self.save(step)
         if ended:
-            self.baselines = baselines(self.run)
+            self.baselines, self.fitted = baselines(self.run), fitted(self.run)
         status = "finished" if ended else "stopped" if self.reason == "max_seconds" else "interrupted"
         self.directory.event(status, step, self.clock.seconds(), **({"reason": self.reason} if not ended else {}))
         self.write_summary(status, step)
@@ -224,6 +225,7 @@ class Session:
             "weights_sha256": weights_sha256(self.run.modules) if status != "running" else None,
             "baselines": self.baselines.values,
             "baselines_skipped": self.baselines.skipped,
+            "fitted": self.fitted,
             "findings": [finding for finding in self.findings if finding["level"] in LOUD],
             "clipped_share": self.log.clipped_share(),
             "skipped_objectives": self.run.precision.skipped,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from dlrun.baselines import beaten
 from dlrun.evaluate import look
+from dlrun.fitted import fit_lines
 from dlrun.session import Session
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
@@ -16,6 +19,8 @@ WAIT_SECONDS = 15.0
 def wrap_up(session: Session, status: str) -> int:
     """Say how the run ended and draw. Returns the exit code. The result is safe already: nothing here can harm it."""
     run, console, path = session.run, session.console, session.directory.path
+    for line in fit_lines(run, session.summary) if status == "finished" else ():
+        console.line(line)
     console.result({**session.summary, "metrics": of_this_step(session), "run_dir": str(path)})
     for line in beaten(run, session.summary["metrics"], session.summary["baselines"]) if status == "finished" else ():
         console.line(line, "warning")
@@ -24,7 +29,9 @@ def wrap_up(session: Session, status: str) -> int:
     if status == "finished":
         draw_figures(session)
         return 0
-    console.line(f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {path}", "warning")
+    console.line(
+        f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {quote(str(path))}", "warning"
+    )
     return 75 if session.reason == "max_seconds" else EXIT[session.reason or "SIGINT"]
 
 

@@ -39,7 +39,8 @@ def numbers_text(numbers: Mapping[str, Any]) -> str:
     """The numbers of a finding that one line can hold."""
     texts = []
     for key, value in numbers.items():
-        if isinstance(value, (list, tuple)) and 0 < len(value) <= MOST_ITEMS:
+        flat = isinstance(value, (list, tuple)) and not any(isinstance(item, (Mapping, list, tuple)) for item in value)
+        if flat and 0 < len(value) <= MOST_ITEMS:
             value = ", ".join(number(item) for item in value)
         if isinstance(value, (bool, int, float)) or (isinstance(value, str) and value):
             texts.append(f"{key} {number(value)}")

@@ -6,12 +6,39 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from checks_found import built
 from checks_healthy import Net, blobs
 from torch import Tensor, nn
 
-from dlrun import DataSpec, Splits
+from dlrun import DataSpec, Splits, registry
+from dlrun.checks._finding import Finding
+from dlrun.checks._folding import fold, in_order
+from dlrun.checks._frame import Subject
 
 STEPS, VOCAB = 12, 10
+CHECKS = [
+    "input_matters",
+    "sample_independence",
+    "causality",
+    "receptive_field",
+    "mode_switch",
+    "graph_reach",
+    "gradient_profile",
+    "dead_units",
+    "unit_symmetry",
+    "init_scale",
+    "shared_modules",
+    "init_loss",
+]
+
+
+def found(*words: str) -> dict[str, Finding]:
+    """What the checks about networks and gradients find, in causal order, folded: the others are left out, for they take longer."""
+    parts = {name: registry.get("check", name) for name in CHECKS}
+    subject = Subject(built(*words), patience=5.0)
+    findings = [subject.judge(name, parts[name]) for name in in_order(parts)]
+    fold(findings, parts)
+    return {finding.check: finding for finding in findings}
 
 
 def _draw(seed: int) -> torch.Generator:
@@ -55,14 +82,16 @@ def pictures(rows: int = 256, channels: int = 1, size: int = 12) -> tuple[Tensor
 _tokens, _series = tokens(), series()
 _x, _y = blobs(256)
 LM = DataSpec((STEPS,), (STEPS, VOCAB), "language_model", classes=VOCAB, vocab=VOCAB)
+CLASSES = DataSpec((STEPS,), (2,), "classification", classes=2, vocab=VOCAB)
 _masked = torch.where(torch.rand(_tokens[:, :-1].shape, generator=_draw(6)) < 0.3, _tokens[:, :-1], -100)
 DATASETS = {
     "next_tokens": halved((_tokens[:, :-1], _tokens[:, 1:]), LM),
     "same_tokens": halved((_tokens[:, :-1], _tokens[:, :-1].clone()), LM),
     "gapped_tokens": halved((torch.where(_masked >= 0, 0, _tokens[:, :-1]), _masked), LM),
-    "token_classes": halved((_tokens[:, :-1], (_tokens[:, 0] > 4).long()), DataSpec((STEPS,), (2,), "classification", classes=2, vocab=VOCAB)),
+    "token_classes": halved((_tokens[:, :-1], (_tokens[:, 0] > 4).long()), CLASSES),
     "next_values": halved((_series[:, :-1], _series[:, 1:])),
     "series_classes": halved((_series[:, :-1], (_series.mean((1, 2)) > 0).long())),
+    "long_series": halved((series(256, 200), (series(256, 200).mean((1, 2)) > 0).long())),
     "pictures": halved(pictures()),
     "colours": halved(pictures(channels=3)),
     "pairs": halved({"x": {"a": _x, "b": _x.roll(3, 1) + 0.3}, "y": _y}),

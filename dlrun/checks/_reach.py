@@ -155,13 +155,17 @@ def _where(run: Run, tensor: Tensor) -> str:
     holders: list[tuple[str, Any]] = [
         (f"{name}.{path}".rstrip("."), part) for name, m in run.modules.items() for path, part in m.named_modules()
     ]
-    for name, holder in [*holders, ("task", run.task)]:
-        for key, value in vars(holder).items():
-            if key not in ("_parameters", "_buffers", "_modules"):
-                path = _inside(value, tensor, f"{name}.{key}", 3)
-                if path:
-                    return path
+    kept = ((f"{name}.{key}", value) for name, holder in [*holders, ("task", run.task)] for key, value in _attributes(holder).items())
+    for path, value in kept:
+        found = _inside(value, tensor, path, 3)
+        if found:
+            return found
     return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def _attributes(holder: Any) -> dict[str, Any]:
+    """What an object holds beside what torch registered."""
+    return {key: value for key, value in vars(holder).items() if key not in ("_parameters", "_buffers", "_modules")}
 
 
 def _inside(value: Any, tensor: Tensor, path: str, depth: int) -> str:

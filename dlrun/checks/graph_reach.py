@@ -51,7 +51,7 @@ def _unreached(subject: Subject, found: Reach, out: list[int], numbers: dict[str
     conditional = _conditional(subject, found, out)
     plainly = [n for n in out if n not in conditional]
     never = [n for n in plainly if not found.got[n]]
-    zero = [n for n in plainly if found.got[n] and not _is_bias(subject, found, n)]
+    zero = [n for n in plainly if found.got[n] and not _by_arithmetic(subject, found, n)]
     numbers |= {"never": _names(found, never), "always_zero": _names(found, zero), "conditional": _names(found, sorted(conditional))}
     if not never and not zero:
         text = f"{len(out)} parameters had no gradient in {found.batches} batches, by design as it seems: {_list(found, out)}"
@@ -87,9 +87,15 @@ def _conditional(subject: Subject, found: Reach, out: list[int]) -> set[int]:
     return chosen
 
 
-def _is_bias(subject: Subject, found: Reach, n: int) -> bool:
-    """Whether a parameter is a vector: a bias before a norm, or that of an attention's keys, may have a gradient of 0 by arithmetic."""
-    return subject.parameters(subject.run)[found.names[n]].dim() < 2
+def _by_arithmetic(subject: Subject, found: Reach, n: int) -> bool:
+    """Whether a gradient of 0 tells nothing of the path: that of a bias before a norm, or of one matrix of a layer whose others get theirs.
+
+    The recurrent matrix of a layer that reads backwards has none where only its first step is read out.
+    """
+    sizes = {name: p.dim() for name, p in subject.parameters(subject.run).items()}
+    layer = found.names[n].rpartition(".")[0]
+    beside = [found.moved[m] for m, name in enumerate(found.names) if name.rpartition(".")[0] == layer and sizes[name] > 1]
+    return sizes[found.names[n]] < 2 or any(beside)
 
 
 def _names(found: Reach, chosen: list[int]) -> list[str]:

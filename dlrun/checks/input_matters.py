@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.batch import leaves, map_leaves
+from dlrun.batch import map_leaves
 from dlrun.checks._dependence import Dependence, calls, differing, exchanged
 from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
 from dlrun.checks._functions import Functions
@@ -57,7 +57,7 @@ def _alike(subject: Subject, probe: Dependence, numbers: dict[str, Any]) -> Find
     if any(heard.kind == "relu" and heard.dead == 1 for heard in functions.calls):
         return Finding("info", f"{text}; a ReLU gives 0 for all of them, see dead_units", numbers=numbers, threshold=RULE)
     at = next((i for i, (_, spread) in enumerate(seen) if spread < LOST), len(seen))
-    if 0 < at < len(seen) and seen[at - 1][1] < KEPT or at == len(seen) and seen and seen[-1][1] < KEPT:
+    if at and seen[at - 1][1] < KEPT:
         return Finding("info", f"{text}; what tells rows apart fades from layer to layer", numbers=numbers, threshold=RULE)
     if at == 0:
         cause, step = "forward does not hand the input to its first layer, or overwrites it", "follow x through forward line by line"

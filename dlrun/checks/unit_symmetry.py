@@ -88,10 +88,15 @@ def _descend(subject: Subject, run: Run) -> set[str]:
         if not loss.requires_grad:
             return set()
         slopes = torch.autograd.grad(loss.sum(), list(known.values()), allow_unused=True)
-        with torch.no_grad():
-            for (name, p), slope in zip(known.items(), slopes, strict=True):
-                if slope is not None:
-                    reached |= {name, f"{name} (columns)"}
-                    size = float(p.square().mean().sqrt()) or 0.1
-                    p.sub_(slope.to_dense() * (STEP * size / max(float(slope.to_dense().square().mean().sqrt()), 1e-12)))
+        for (name, p), slope in zip(known.items(), slopes, strict=True):
+            if slope is not None:
+                reached |= {name, f"{name} (columns)"}
+                _step(p, slope.to_dense())
     return reached
+
+
+@torch.no_grad()
+def _step(p: Tensor, slope: Tensor) -> None:
+    """Move a parameter down its gradient by a tenth of its own size."""
+    size = float(p.square().mean().sqrt()) or 0.1
+    p.sub_(slope * (STEP * size / max(float(slope.square().mean().sqrt()), 1e-12)))

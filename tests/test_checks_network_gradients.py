@@ -1,0 +1,121 @@
+"""Where gradients go: cut paths, unregistered layers, depth that lets nothing through, dead and equal units, odd initial scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from checks_found import CLOUDS, parts, plug  # noqa: F401 (parts is a fixture)
+from checks_healthy import Net
+from checks_networks import Deep, Does, Mixture, found
+from torch import Tensor, nn
+
+
+class Listed(nn.Module):
+    """Hidden layers in a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.head = [nn.Linear(8, 32), nn.Linear(32, 32)], nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x).relu()
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class Spare(Net):
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+        self.spare = nn.Linear(32, 32)
+
+
+class Skips(Deep):
+    """Leaves layers out at random while it trains (stochastic depth)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.first(x))
+        for layer in self.layers:
+            x = x if self.training and torch.rand(()) < 0.3 else x + self.act(layer(x))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class Scaled(Deep):
+    """Each branch times a learned number that starts at `value`."""
+
+    def __init__(self, depth: int, value: float) -> None:
+        super().__init__(depth)
+        self.scale = nn.Parameter(torch.full((depth,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.first(x))
+        for scale, layer in zip(self.scale, self.layers, strict=True):
+            x = x + scale * self.act(layer(x))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def filled(value: float | None = None, std: float = 0.0, drop: float = 0.0) -> nn.Module:
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(drop), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    for p in net.parameters():
+        nn.init.constant_(p, value) if value is not None else nn.init.normal_(p, std=std if p.dim() > 1 else 0.0)
+    return net
+
+
+def biased() -> Net:
+    net = Net(8, 4)
+    nn.init.constant_(net.body[0].bias, -20.0)  # type: ignore[arg-type]
+    return net
+
+
+FAULTS: dict[str, tuple[Any, str, str, str]] = {
+    "detached": (lambda: Does(between=torch.detach), "graph_reach", "error", "never reaches 4 of 6"),
+    "data": (lambda: Does(between=lambda h: h.data), "graph_reach", "error", "never reaches 4 of 6"),
+    "cut_off": (lambda: Does(after=torch.detach), "graph_reach", "error", "no gradient at all"),
+    "rounded": (lambda: Does(between=torch.round), "graph_reach", "error", "exactly 0"),
+    "plain_list": (Listed, "graph_reach", "error", "model.layers[0].weight"),
+    "never_called": (Spare, "graph_reach", "warning", "model.spare.weight"),
+    "sigmoids": (lambda: Deep(15, nn.Sigmoid), "gradient_profile", "error", "vanishes"),
+    "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "gradient_profile", "error", "vanishes"),
+    "dead": (biased, "dead_units", "error", "100% of its 32 units"),
+    "constant": (lambda: filled(0.1), "unit_symmetry", "error", "stay equal"),
+    "constant_with_dropout": (lambda: filled(0.1, drop=0.3), "unit_symmetry", "error", "stay equal"),
+    "all_zero": (lambda: filled(0.0), "unit_symmetry", "error", "stay equal"),
+    "tiny": (lambda: filled(std=1e-3), "init_scale", "warning", "shrinks"),
+    "huge": (lambda: filled(std=10.0), "init_loss", "error", "first loss"),
+    "repeated": (
+        lambda: nn.Sequential(nn.Linear(8, 32), *[nn.Linear(32, 32)] * 3, nn.Linear(32, 4)),
+        "shared_modules",
+        "warning",
+        "3 times",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_found_first_and_named(case: str) -> None:
+    make, check, level, text = FAULTS[case]
+    plug("model", "mine", make)
+    findings = found(*CLOUDS, "model=mine")
+    loud = [f"{name} {f.level}: {f.message}" for name, f in findings.items() if f.level in ("warning", "error")]
+    assert loud and loud[0].startswith(f"{check} {level}"), loud
+    assert text in findings[check].message and findings[check].cause and findings[check].next
+
+
+HEALTHY: dict[str, Any] = {
+    "mixture": lambda: Mixture(),
+    "stochastic_depth": lambda: Skips(6),
+    "gates_of_zero": lambda: Scaled(12, 0.0),
+    "gates_of_a_millionth": lambda: Scaled(12, 1e-6),
+    "eight_layers": lambda: Deep(8),
+    "three_sigmoids": lambda: Deep(2, nn.Sigmoid),
+    "five_tanh": lambda: Deep(5, nn.Tanh),
+    "spectral": lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 32)), nn.ReLU(), nn.Linear(32, 4)),
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_nothing_is_said_of_odd_but_right_networks(case: str) -> None:
+    plug("model", "mine", HEALTHY[case])
+    findings = found(*CLOUDS, "model=mine")
+    assert {name: f.message for name, f in findings.items() if f.level in ("warning", "error")} == {}

@@ -108,6 +108,12 @@ class sums(descends):
     def move(self, place: int, p: Tensor, slope: Tensor, lr: float) -> None:
         p.sub_(lr * self.total[place].add_(slope))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.total = list(state["total"])
+
 
 class with_momentum(sums):
     def __init__(self, named_parameters: Any, *, lr: float = 0.02) -> None:
@@ -116,6 +122,12 @@ class with_momentum(sums):
 
     def move(self, place: int, p: Tensor, slope: Tensor, lr: float) -> None:
         p.sub_(lr * self.total[place].mul_(0.9).add_(slope))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
 
 
 class saved_momentum(with_momentum):
@@ -136,7 +148,7 @@ class object_in_state(with_momentum):
         return {"what": object()}
 
 
-class forgets(with_momentum):
+class forgets(saved_momentum):
     def move(self, place: int, p: Tensor, slope: Tensor, lr: float) -> None:
         self.total[place].zero_()
         super().move(place, p, slope, lr)
@@ -235,8 +247,8 @@ class Shared(list[Tensor]):
 
 
 OPTIMIZERS = (
-    descends, keeps_gradients, keeps_some, adds_up_four, goes_up, out_of_place, without_biases, own_rate, sums, with_momentum, saved_momentum,
-    unloaded_momentum, object_in_state, forgets, stuck_adam,
+    descends, keeps_gradients, keeps_some, adds_up_four, goes_up, out_of_place, without_biases, own_rate, sums, with_momentum,
+    saved_momentum, unloaded_momentum, object_in_state, forgets, stuck_adam,
 )  # fmt: skip
 MODELS = {
     "resets": lambda: Resets(8, 4), "rebuilds": lambda: Rebuilds(8, 4), "on_sphere": lambda: OnSphere(8, 4), "drifts": Drifts,

@@ -124,7 +124,10 @@ def test_the_range_test_finds_the_rate_and_leaves_the_run_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, run.modules["model"].parameters(), strict=True))
     assert run.optimizers["optimizer"].param_groups[0]["lr"] == 0.1
     assert judged("lr_range", "dataset=digits", "optimizer=sgd", "optimizer.lr=100", "train.clip_norm=null").level == "warning"
-    assert "far below" in judged("lr_range", "dataset=digits", "optimizer=sgd", "optimizer.lr=1e-5", "train.clip_norm=null").message
+    assert (
+        "never diverges up to 0.1; yours peaks at 1e-05: far too low"
+        in judged("lr_range", "dataset=digits", "optimizer=sgd", "optimizer.lr=1e-5", "train.clip_norm=null").message
+    )
 
 
 def test_inputs_against_none() -> None:

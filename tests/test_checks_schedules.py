@@ -69,7 +69,7 @@ def test_a_schedule_that_raises_stops_no_other_check() -> None:
 def test_many_cycles_are_a_note() -> None:
     plug("schedule", "short", lambda optimizer, steps: S.CosineAnnealingLR(optimizer, T_max=10))
     finding = asked("schedule_preview", "schedule=short")
-    assert finding.level == "info" and finding.numbers["cycles"] == 30 - 1
+    assert finding.level == "info" and finding.numbers["cycles"] == 30
 
 
 def test_rates_are_those_of_the_training() -> None:

@@ -98,7 +98,6 @@ def sketch(values: Sequence[float], width: int = 32) -> str:
     if not values:
         return ""
     blocks, top = " ▁▂▃▄▅▆▇█", max((v for v in values if math.isfinite(v)), default=0.0)
-    picked = (
-        [values[round(i * (len(values) - 1) / max(width - 1, 1))] for i in range(min(width, len(values)))] if len(values) > 1 else values
-    )
+    count = min(width, len(values))
+    picked = [values[round(i * (len(values) - 1) / max(count - 1, 1))] for i in range(count)]
     return "".join("!" if not math.isfinite(v) or v < 0 else blocks[math.ceil(8 * v / top)] if top > 0 else " " for v in picked)

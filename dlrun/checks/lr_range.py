@@ -48,7 +48,8 @@ def lr_range(subject: Subject) -> Finding:
     numbers |= {"steepest": steepest, "largest_stable": tried[broken - 1], "diverges": broken < len(tried)}
     text = f"the loss falls fastest at lr {steepest:.2g}"
     if broken == len(tried):
-        return Finding("info", f"{text} and never diverges up to {tried[-1]:.2g}: clipping holds it", numbers=numbers, threshold=RULE)
+        low = f"yours peaks at {peak:.2g}: far too low" if peak * 100 < steepest else "clipping, or steps that know no length, hold it"
+        return Finding("info", f"{text} and never diverges up to {tried[-1]:.2g}; {low}", numbers=numbers, threshold=RULE)
     text += f", is stable up to {tried[broken - 1]:.2g}; yours peaks at {peak:.2g}"
     if peak > FACTOR * tried[broken]:
         cause = "the learning rate is above what these steps can bear without a warm-up"

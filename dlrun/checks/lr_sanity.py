@@ -20,7 +20,7 @@ from dlrun.loop import train_step
 from dlrun.run import Run
 from dlrun.steplog import StepLog
 
-HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 1e-3, 0.1, 0.3
+HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 3e-3, 0.1, 0.3
 TRIED, LESS = 30, (30.0, 3000.0)
 KNOWS = 0.6
 """A loss below this share of that of shuffled targets is one of a network that has learned before."""

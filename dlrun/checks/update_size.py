@@ -30,12 +30,13 @@ def update_size(subject: Subject) -> Finding:
     wrong = _undone(found, numbers) or _still(subject, found, numbers)
     if wrong:
         return wrong
-    if not ratios or max(ratios) == 0:
+    if not any(value > 0 for row in found.moves for value in row):
         rate = max(found.rates, default=0.0)
-        if rate == 0 or not any(value > 0 for row in found.slopes for value in row):
-            why = f"the learning rate is {rate:g} there" if rate == 0 else "no gradient reaches them"
-            return Finding("info", f"no weight moved in {found.done} steps: {why}", numbers=numbers, threshold=RULE)
-        return Finding("ok", f"every weight with a gradient moves in {found.done} steps", numbers=numbers, threshold=RULE)
+        live = any(value > 0 for row in found.slopes for value in row)
+        why = f"the learning rate is {rate:g} there" if rate == 0 else "too small for a float" if live else "no gradient reaches them"
+        return Finding("info", f"no weight moved in {found.done} steps at rate {rate:.3g}: {why}", numbers=numbers, threshold=RULE)
+    if not ratios:
+        return Finding("ok", f"weights move in {found.done} steps", numbers=numbers, threshold=RULE)
     middle = sorted(ratios)[len(ratios) // 2]
     text = f"a step changes weights by {middle:.2g} of their size (median of {len(ratios)} steps)"
     odd = "large" if middle > LARGE else "small" if middle < SMALL else ""

@@ -88,6 +88,17 @@ def test_counts_and_histograms_are_those_of_numpy() -> None:
     assert numbers["mean"] == pytest.approx(float(x.sum(1).mean())) and sum(numbers["histogram"]) == 300
 
 
+def test_the_entropy_of_a_target_in_bits() -> None:
+    """Shares 1/2, 1/4, 1/8, 1/8: 1.75 bits; one class: none."""
+    x, y = torch.randn(64, 4), torch.tensor([0] * 32 + [1] * 16 + [2] * 8 + [3] * 8)
+    data = data_of((x, y), (x[:8], y[:8]))
+    counted = targets.measure(data)
+    assert counted["train"]["bits"] == pytest.approx(1.75) and counted["val"]["bits"] == 0
+    assert targets.card(data, counted) == "a row of train: 4 numbers in, a target of 1.75 bits (entropy of the classes)"
+    numbers = data_of((x, x[:, 0]), (x, x[:, 0]))
+    assert targets.card(numbers, targets.measure(numbers)) == ""
+
+
 def test_constant_features_and_lost_values_are_counted() -> None:
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(4))
     x[:, 2], x[3, 0], x[4, 1], x[5, 0] = 7.0, float("nan"), float("inf"), -9.0

@@ -39,6 +39,8 @@ def show(console: Console, data: Data, facts: Mapping[str, Any]) -> None:
     }.items():
         if rows:
             console.table(title, columns, rows)
+    if known := targets.card(data, facts["targets"]):
+        console.line(known)
     said_of = (duplicates.lines(facts["duplicates"]), neighbours.lines(facts["neighbours"]), outliers.lines(data, facts["outliers"]))
     for text, style in chain(*said_of):
         console.line(text, style)

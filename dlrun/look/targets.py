@@ -43,7 +43,7 @@ def _counted(batch: Batch) -> Tensor | None:
 
 
 def measure(data: Data) -> dict[str, Any]:
-    """Split -> `counts` of classes (or tokens; `uncounted` are those below 0), or `mean std min max` and a `histogram` over common bins."""
+    """Split -> `counts` of classes (or tokens; `uncounted` below 0; `bits`: their entropy), or `mean std min max` and a `histogram` over common bins."""
     targets = targets_of(data)
     whole = [y for y in targets.values() if y.numel()]
     if not whole:
@@ -56,7 +56,20 @@ def measure(data: Data) -> dict[str, Any]:
 
 def _counts(y: Tensor, classes: int) -> dict[str, Any]:
     counts = torch.bincount(y[y >= 0].flatten(), minlength=classes)
-    return {"rows": len(y), "counts": counts.tolist(), "uncounted": int((y < 0).sum())}
+    shares = counts[counts > 0].double() / counts.sum()
+    bits = float(-(shares * shares.log2()).sum())
+    return {"rows": len(y), "counts": counts.tolist(), "uncounted": int((y < 0).sum()), "bits": abs(bits)}
+
+
+def card(data: Data, facts: Mapping[str, Any]) -> str:
+    """How much a row holds: numbers in, and the entropy of a target, which is all that one label can teach; "" where it is unknown."""
+    if "bits" not in facts.get("train", {}):
+        return ""
+    size, fact = torch.Size(data.spec.in_shape).numel() if data.spec.in_shape else 0, facts["train"]
+    places = (sum(fact["counts"]) + fact["uncounted"]) // max(fact["rows"], 1)
+    one = "a target" if places <= 1 else f"each of {places} targets"
+    given = f"{size} {'token' if data.spec.vocab else 'number'}{'s' * (size != 1)} in, " if size else ""
+    return f"a row of train: {given}{one} of {fact['bits']:.3g} bits (entropy of the {'tokens' if data.spec.vocab else 'classes'})"
 
 
 def numbers_of(values: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dlrun.checks import known, lines_before_training, lines_on_request, run_che
 from dlrun.checks._finding import STAGES, gap, largest, plain
 from dlrun.checks._finding import Finding as Raw
 from dlrun.checks._folding import MOST, fold, in_order
-from dlrun.checks._frame import Subject, check, declared
+from dlrun.checks._frame import Subject, check
 from dlrun.cli import main
 
 
@@ -120,11 +120,6 @@ def test_numbers_become_plain() -> None:
     numbers = {"a": torch.tensor(2), "b": np.float32(0.5), "c": [torch.ones(2)], 3: torch.float32, "d": {"e": (None, True)}}
     assert Raw("ok", "x", numbers=numbers).as_json()["numbers"] == plain(numbers)
     assert json.loads(json.dumps(plain(numbers))) == {"a": 2, "b": 0.5, "c": [[1.0, 1.0]], "3": "torch.float32", "d": {"e": [None, True]}}
-
-
-def alone(name: str, *words: str) -> Raw:
-    """What one check says, without the others."""
-    return Subject(built(*words), patience=5.0).judge(name, registry.get("check", name))
 
 
 def raising(subject: Subject) -> Raw:
@@ -276,47 +271,6 @@ def test_the_bound_of_equal_outputs_knows_noise_that_nothing_seeds() -> None:
     quiet, noisy = Subject(built(*CLOUDS)), Subject(built(*CLOUDS, "model=noisy"))
     bounds = [subject.bound(run := subject.copy(), subject.prepared(run, subject.raw)) for subject in (quiet, noisy)]
     assert bounds[0] < 1e-4 and bounds[1] > 1
-
-
-# -- expects
-
-
-def test_a_declared_fact_that_no_applicable_check_reads_is_said() -> None:
-    findings = found("dataset=moons", "expects.causal=true", "expects.loss_may_rise=true", level="check")
-    text = findings["expects"].message if "expects" in findings else ""
-    assert "loss_may_rise" not in text and findings["step_lowers_loss"].level == "not_applicable"
-    assert "expects" not in found("dataset=moons", "expects.loss_may_rise=true", level="check")
-
-
-def test_the_verdict_on_a_declared_fact() -> None:
-    assert declared("causal", True, "it is").level == "ok"
-    refuted = declared("causal", False, "step 3 sees step 4")
-    assert refuted.level == "warning" and "expects.causal is declared, yet step 3" in refuted.message and refuted.next
-
-
-@pytest.mark.parametrize(
-    ("words", "level"),
-    [
-        (("expects.static_rows=true",), "ok"),
-        (("expects.stochastic_data=true",), "warning"),
-        (("expects.stochastic_train=true",), "warning"),
-        (("expects.stochastic_train=true", "model=heavy_dropout"), "ok"),
-        ((), "not_applicable"),
-    ],
-)
-def test_declared_facts_of_data_and_noise_are_asserted(words: tuple[str, ...], level: str) -> None:
-    assert alone("expectations", *CLOUDS, *words).level == level
-
-
-def test_rows_that_change_refute_static_rows() -> None:
-    class Jitters(Slow):
-        def __getitem__(self, row: int) -> Any:
-            return torch.full((3,), float(row)) + torch.randn(3), row % 2
-
-    plug("dataset", "jitters", lambda: Splits(Jitters(), Jitters()))
-    words = ("dataset=jitters", "task=supervised", "loss=cross_entropy")
-    assert alone("expectations", *words, "expects.static_rows=true").level == "warning"
-    assert alone("expectations", *words, "expects.stochastic_data=true").level == "ok"
 
 
 def test_every_check_has_its_facts() -> None:

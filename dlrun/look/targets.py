@@ -43,7 +43,7 @@ def _counted(batch: Batch) -> Tensor | None:
 
 
 def measure(data: Data) -> dict[str, Any]:
-    """Split -> `counts` of classes (or tokens; `uncounted` below 0; `bits`: their entropy), or `mean std min max` and a `histogram` over common bins."""
+    """Split -> `counts` of classes (tokens; `uncounted`, `bits` of entropy), or `mean std min max` and a `histogram` over common bins."""
     targets = targets_of(data)
     whole = [y for y in targets.values() if y.numel()]
     if not whole:

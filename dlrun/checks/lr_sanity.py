@@ -21,12 +21,13 @@ from dlrun.run import Run
 from dlrun.steplog import StepLog
 
 HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 3e-3, 0.1, 0.3
+WORKS = 0.05
 TRIED, LESS = 30, (30.0, 3000.0)
 KNOWS = 0.6
 """A loss below this share of that of shuffled targets is one of a network that has learned before."""
 RULE = (
     f"warning: over the run the loss can fall by < {NOTHING:.0%} and weights move by < {NOTHING:.0%}, while steps {USUAL:g} of their size "
-    f"lower it by > {LEARNS:.0%}; steps of > {LARGE:g} of the weights that raise it, while a thirtieth of the rate lowers it"
+    f"lower it by > {WORKS:.0%}; steps of > {LARGE:g} of the weights that raise it, while a thirtieth of the rate lowers it"
 )
 ROOTS = ("optimizer_owns", "frozen_report", "update_size", "grads_cleared", "schedule_preview")
 
@@ -158,7 +159,7 @@ def _too_low(subject: Subject, found: Trial, answers: list[Pulse], shown: str, n
     text = (
         f"{shown}: in {count} steps the loss can fall by {fall / above:.2g} of itself at most, and weights move by {way:.2g} of their size"
     )
-    if not before - after > LEARNS * above:
+    if not before - after > WORKS * above:
         return Finding("info", text, numbers=numbers, threshold=RULE)
     text += f"; {factor:.2g} times the rate takes it from {before:.4g} to {after:.4g} in 20 steps"
     cause, step = _cause(run, factor)

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -124,7 +125,7 @@ def drive(
             code = wrap_up(session, status)
             return {**session.summary, "run_dir": str(path)}, code
         except KeyboardInterrupt:
-            console.line(f"stopped at once, without saving; go on with: dlrun resume {path}", "warning")
+            console.line(f"stopped at once, without saving; go on with: dlrun resume {quote(str(path))}", "warning")
             return {**session.summary, "run_dir": str(path)}, EXIT["SIGINT"]
         finally:
             session.run.data.close()
@@ -193,7 +194,7 @@ def disk_line(session: Session, error: OSError) -> str:
     if not path.is_dir():
         return f"cannot write {error.filename or path}: the run directory is gone"
     have = checkpoint.steps(path)
-    whole = f"the checkpoint of step {have[-1]} is whole: dlrun resume {path}" if have else "no checkpoint was saved yet"
+    whole = f"the checkpoint of step {have[-1]} is whole: dlrun resume {quote(str(path))}" if have else "no checkpoint was saved yet"
     return f"cannot write {error.filename or path}: {error.strerror}; {whole}"
 
 

@@ -8,7 +8,7 @@ import sys
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.plain import read_text
 from dlrun.config.places import PACKAGE, printable
-from dlrun.errors import UsageError
+from dlrun.errors import DlrunError, UsageError
 
 SCRIPTS = {"bash": "dlrun.bash", "zsh": "_dlrun", "fish": "dlrun.fish"}
 
@@ -36,7 +36,7 @@ def answer(words: list[str]) -> int:
         typed = [unquoted(word) for word in typed]
     try:
         lines = candidates(typed[:-1], typed[-1] if typed else "")
-    except (OSError, ValueError, LookupError, SyntaxError, RecursionError):
+    except (OSError, ValueError, LookupError, SyntaxError, RecursionError, DlrunError):
         return 1
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0

@@ -14,10 +14,12 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dlrun.datasets._decode import CHUNK, BrokenError, take_members, take_members_gz
 from dlrun.datasets._real import RealData, decoded, from_cache, store
@@ -26,7 +28,7 @@ from dlrun.errors import MissingError
 ROUNDS = 3
 PAUSE_SECONDS = 3.0
 SOCKET_SECONDS = 20
-COMMAND_SECONDS = 900
+COMMAND_SECONDS = DOWNLOAD_SECONDS = 900
 LARGEST_DOWNLOAD = 2**28
 
 Say = Callable[[str], None]
@@ -36,13 +38,27 @@ class NotThereError(Exception):
     """A source that cannot give the data now; the message says why."""
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to another address of the web, but neither to a file of this machine nor from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urllib.parse.urlsplit(newurl).scheme.lower()
+        if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
+            raise NotThereError(f"{req.full_url} redirects to {ascii(newurl)[:200]}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _receive(url: str, part: Path, limit: int) -> None:
-    with urllib.request.urlopen(url, timeout=SOCKET_SECONDS) as answer, open(part, "wb") as file:
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    opener = urllib.request.build_opener(_Redirects)
+    with opener.open(url, timeout=SOCKET_SECONDS) as answer, open(part, "wb") as file:
         length, have = answer.headers.get("Content-Length"), 0
-        while piece := answer.read(CHUNK):
+        while piece := answer.read1(CHUNK):  # what has come: `read` would wait for a whole chunk, however slowly it drips
             have += len(piece)
             if have > limit:
                 raise NotThereError(f"{url} gives more than {limit} bytes")
+            if time.monotonic() > deadline:
+                raise NotThereError(f"{url} gave {have} bytes in {DOWNLOAD_SECONDS} s: too slow")
             file.write(piece)
     if length is not None and have != int(length):
         raise NotThereError(f"{url} ended after {have} of {length} bytes")
@@ -60,10 +76,16 @@ def download(urls: Sequence[str], target: Path, limit: int = LARGEST_DOWNLOAD) -
         except NotThereError as error:
             reasons.append(str(error))
         except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError; a bad address is a ValueError
-            reasons.append(f"{target.name}: {getattr(error, 'reason', None) or error}")
+            reasons.append(f"{target.name}: {_one_line(getattr(error, 'reason', None) or error)}")
         finally:
             part.unlink(missing_ok=True)
     raise NotThereError("; ".join(reasons))
+
+
+def _one_line(said: object) -> str:
+    """What a server or program said, as text that a terminal shows and does not obey."""
+    text = " ".join(str(said).split())[:200]
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def run(*command: str, folder: Path) -> None:
@@ -78,7 +100,7 @@ def run(*command: str, folder: Path) -> None:
         raise NotThereError(f"{command[0]}: {error}") from None
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise NotThereError(f"{' '.join(command[:2])}: {lines[-1][:200] if lines else f'exit {done.returncode}'}")
+        raise NotThereError(f"{' '.join(command[:2])}: {_one_line(lines[-1]) if lines else f'exit {done.returncode}'}")
 
 
 def from_torchvision(data: RealData, folder: Path) -> None:

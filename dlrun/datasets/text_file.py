@@ -5,6 +5,7 @@ Source: A. Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -48,9 +49,13 @@ def _read(path: Path | None) -> str:
         raise ValueError("dataset text_file needs a file to read: say dataset.path=FILE")
     file = Path(path).expanduser()
     try:
-        if file.stat().st_size > MOST_BYTES:
+        if not file.is_file() and file.exists():
+            raise MissingError(f"dataset.path={path} is no regular file: a pipe or a device may never end")
+        with open(file, "rb") as content:
+            text = content.read(MOST_BYTES + 1) if file.stat().st_size <= MOST_BYTES else b""
+        if (not text and file.stat().st_size) or len(text) > MOST_BYTES:
             raise MissingError(f"dataset.path={path} has {file.stat().st_size} bytes: at most {MOST_BYTES} are read into memory")
-        return file.read_text(encoding="utf-8")
+        return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8").read()
     except OSError as error:
         raise MissingError(f"dataset.path={path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

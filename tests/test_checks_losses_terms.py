@@ -85,6 +85,26 @@ def test_logits_of_shares_behind_a_sigmoid() -> None:
     assert finding.level == "error" and "the loss takes logits" in finding.message
 
 
+def test_a_draw_that_is_cut_off_from_the_encoder() -> None:
+    class Cut(Vae):
+        def forward(self, x: Tensor) -> Any:
+            mu, logvar = self.encode(x).chunk(2, 1)
+            return self.decode(torch.distributions.Normal(mu, (logvar / 2).exp()).sample()), mu, logvar
+
+    class Cloned(Vae):
+        def forward(self, x: Tensor) -> Any:
+            back, mu, logvar = super().forward(x)
+            return back, mu.clone(), logvar.clone()
+
+    plug("dataset", "rows", lambda: Splits((DIGITS, DIGITS), (DIGITS[:99], DIGITS[:99])))
+    plug("loss", "mine", lambda out, y: per_row(out, y) + kl(out))
+    plug("model", "vae", lambda: Cut())
+    finding = judged("loss_terms", *VAE)
+    assert finding.level == "error" and "behind mu and logvar" in finding.message and "cut off" in finding.cause
+    plug("model", "vae", lambda: Cloned())
+    assert judged("loss_terms", *VAE).level == "ok"
+
+
 def test_a_reconstruction_that_is_driven_away() -> None:
     plug("dataset", "rows", lambda: Splits((DIGITS, DIGITS), (DIGITS[:99], DIGITS[:99])))
     plug("model", "vae", lambda: Vae()), plug("loss", "mine", lambda out, y: -per_row(out, y) + kl(out))

@@ -20,6 +20,8 @@ from torch import Tensor
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._kinds import is_variational
 from dlrun.checks._probe import Probe, probe, put
+from dlrun.noise import seed_generators
+from dlrun.task import LossTask
 
 BEYOND = 3.0
 """How many times the KL term may outweigh the best direction before a collapse is foretold; networks that bend gain a little more."""
@@ -62,8 +64,37 @@ def loss_terms(subject: Subject) -> Finding:
     if not is_variational(x, asked.outputs) or target is None:
         return skipped("outputs are not (reconstruction, mu, logvar, ...)")
     back, mu, third = asked.outputs[:3]
+    cut = _cut_off(subject, asked)
+    if cut is not None:
+        return cut
     vae = Vae(asked, target.reshape(back.shape).to(back.dtype), (back, mu, third))
     return _of_kl(vae, asked.noise("one").flatten()[: mu.numel()] if asked.out.numel() >= mu.numel() else torch.ones(mu.numel()), {})
+
+
+def _cut_off(subject: Subject, asked: Probe) -> Finding | None:
+    """The finding where no parameter behind mu and logvar has a slope of the reconstruction: the encoder never learns what to encode."""
+    run = subject.copy()
+    assert isinstance(run.task, LossTask)
+    with torch.enable_grad(), run.precision.autocast():
+        seed_generators(run.seed, "check")
+        outputs = run.task.outputs(run.nets, asked.batch.map(torch.clone))
+        _, mu, third = outputs[:3]
+        held = put(put(outputs, mu, mu.detach()), third, third.detach())
+        loss = run.task.loss(held, asked.batch)
+        loss = loss[0] if isinstance(loss, tuple) else loss
+        named = list(subject.parameters(run).items())
+        weights = [p for _, p in named]
+        if not weights or not loss.requires_grad or not (mu.requires_grad and third.requires_grad):
+            return None
+        codes = torch.autograd.grad(mu.sum() + third.sum(), weights, allow_unused=True, retain_graph=True)
+        rows = torch.autograd.grad(loss, weights, allow_unused=True)
+    behind = [(name, row) for (name, _), code, row in zip(named, codes, rows, strict=True) if code is not None and bool((code != 0).any())]
+    if not behind or any(row is not None for _, row in behind) or all(row is None for row in rows):
+        return None
+    text = f"the reconstruction has no slope at any of the {len(behind)} parameters behind mu and logvar ({behind[0][0]}, ...)"
+    cause = "the draw of the code is cut off (detach, no_grad, sample instead of rsample): the encoder learns from KL alone, and collapses"
+    step = "draw mu + exp(logvar / 2) * noise without detach, or rsample()"
+    return Finding("error", text, cause, step, {"parameters": [name for name, _ in behind][:20]}, "some have one")
 
 
 def _of_kl(vae: Vae, noise: Tensor, numbers: dict[str, Any]) -> Finding:

@@ -1,9 +1,9 @@
 """Labels that do not belong to their inputs: shuffled in one split or in all, or read by another index.
 
 Catalogue row 52 asks a network after its first epoch against a null of permuted labels; the watch over a training does that. Here models
-that fit in milliseconds (`functional/relation.py`) are asked before any. A relation that nobody finds may just be a hard one (parity, modular
-addition, noise to be memorised): that alone is told. Evidence of wrong labels is a relation that is clear in one split and absent in the
-other and between them, or what `_belonging.py` lists.
+that fit in milliseconds (`functional/relation.py`) are asked before any. A relation that nobody finds may just be a hard one (parity, noise
+to be memorised): that alone is told. Evidence of wrong labels is a relation that is clear in one split and absent in the other and between
+them, or what `_belonging.py` lists.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from dlrun.data.sources import Items
 
 LEAST, FEWEST = 32, 100
 TOLD, TENFOLD = 1.0, 10.0
-LOST, BACK = 0.6, 0.85
+LOST, BACK = 0.75, 0.9
 FOLLOWS = ("item_stability", "constant_input", "finite_data", "label_histogram", "split_leakage")
 RULE = (
     f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "

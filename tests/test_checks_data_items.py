@@ -1,0 +1,161 @@
+"""Datasets read item by item, samplers and augmentations: what changes that should not, and what does not that should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from checks_data import Splits, asked, clouds, draw, smooth
+from checks_found import parts, plug  # noqa: F401 (parts is a fixture)
+from torch import Tensor
+
+
+class Rows(torch.utils.data.Dataset[Any]):
+    def __init__(self, x: Tensor, y: Tensor, change: Any) -> None:
+        self.x, self.y, self.change = x.clone(), y, change
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.change(self.x[index], index), self.y[index]
+
+
+def same(x: Tensor, index: int) -> Tensor:
+    return x
+
+
+def noisy(x: Tensor, index: int) -> Tensor:
+    return x + 0.2 * torch.randn_like(x)
+
+
+def own() -> Any:
+    generator = torch.Generator().manual_seed(0)
+    return lambda x, index: x + 0.2 * torch.randn(x.shape, generator=generator)
+
+
+def seeded(x: Tensor, index: int) -> Tensor:
+    torch.manual_seed(0)
+    return x + 0.5 * torch.randn_like(x)
+
+
+def by_index(x: Tensor, index: int) -> Tensor:
+    torch.manual_seed(index)
+    return x + 0.2 * torch.randn_like(x)
+
+
+def read(name: str, train: Any = same, val: Any = same, *words: str) -> Any:
+    x, y = clouds()
+    return asked(name, lambda: Splits(Rows(x[:300], y[:300], train), Rows(x[300:400], y[300:400], val)), *words)
+
+
+IN_PLACE = {
+    "scale": lambda x, index: x.sub_(0.5).div_(0.5),
+    "move": lambda x, index: x.sub_(0.1),
+    "noise": lambda x, index: x.add_(0.1 * torch.randn_like(x)),
+    "flip": lambda x, index: x.copy_(x.flip(0)),
+}
+
+
+@pytest.mark.parametrize("case", IN_PLACE)
+def test_transforms_in_place(case: str) -> None:
+    finding = read("item_stability", IN_PLACE[case])
+    assert finding.level == "error" and "reading items of train changes them" in finding.message
+
+
+def test_val_that_is_augmented() -> None:
+    for change in (noisy, own()):
+        finding = read("item_stability", same, change)
+        assert finding.level == "warning" and "items of val differ" in finding.message
+    assert read("item_stability", noisy, same).level == "ok"
+    assert read("item_stability", own(), same).level == "info"
+    assert read("item_stability", same, by_index).level == "ok"
+    assert read("item_stability", same, noisy, "expects.stochastic_data=true").level == "info"
+    x, y = clouds()
+    assert asked("item_stability", lambda: Splits(Rows(x, y, noisy))).level == "info"  # val is cut from it
+    assert asked("item_stability", (x, y)).level == "ok"
+
+
+def test_items_that_set_a_seed() -> None:
+    finding = read("augmentation_alive", seeded)
+    assert finding.level == "warning" and "torch's generator" in finding.message
+    assert read("augmentation_alive", by_index).level == "not_applicable"
+
+
+def once(x: Tensor) -> Tensor:
+    return torch.randn(x.shape, generator=draw())
+
+
+AUGMENTS = {
+    "nothing": (lambda batch: batch, "unchanged"),
+    "frozen": (lambda batch: batch.replace(x=batch["x"] + 0.3 * once(batch["x"])), "the same at all"),
+    "shared": (lambda batch: batch.replace(x=batch["x"] + 0.3 * torch.randn(batch["x"].shape[1:])), "the same noise"),
+}
+
+
+@pytest.mark.parametrize("case", AUGMENTS)
+def test_augmentations_that_do_nothing(case: str) -> None:
+    change, words = AUGMENTS[case]
+    plug("augment", "odd", change)
+    finding = asked("augmentation_alive", clouds(), "+augment@augment.odd=odd")
+    assert finding.level == "warning" and words in finding.message
+
+
+GOOD = {
+    "noise": lambda batch: batch.replace(x=batch["x"] + 0.1 * torch.randn_like(batch["x"])),
+    "brightness": lambda batch: batch.replace(x=batch["x"] + torch.randn(1)),
+    "turned": lambda batch: batch.replace(
+        x=torch.where(torch.rand(len(batch), 1, 1, 1) < 0.5, batch["x"].flip(-1), batch["x"]).roll(int(torch.randint(5, (1,))), -1)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+@pytest.mark.parametrize("name", ["augmentation_alive", "augmentation_keeps_label"])
+def test_augmentations_that_work(case: str, name: str) -> None:
+    plug("augment", "good", GOOD[case])
+    assert asked(name, smooth(), "+augment@augment.good=good").level == "ok"
+
+
+def test_augmentations_that_destroy_the_label() -> None:
+    plug("augment", "drown", lambda batch: batch.replace(x=batch["x"] + 50 * torch.randn_like(batch["x"])))
+    assert asked("augmentation_keeps_label", clouds(), "+augment@augment.drown=drown").level == "warning"
+    plug("augment", "mix", lambda batch: batch.replace(x=batch["x"][torch.randperm(len(batch))]))
+    finding = asked("augmentation_keeps_label", clouds(), "+augment@augment.mix=mix")
+    assert finding.level == "error" and "come out as other rows" in finding.message
+
+
+class Drawn(torch.utils.data.Sampler[int]):
+    def __init__(self, draw_rows: Any) -> None:
+        self.draw_rows = draw_rows
+
+    def __iter__(self) -> Any:
+        return iter(self.draw_rows())
+
+
+SAMPLERS = {
+    "half": (lambda: torch.randperm(300).tolist(), "warning"),
+    "twice": (lambda: [i // 2 for i in range(600)], "warning"),
+    "bootstrap": (lambda: torch.randint(0, 600, (600,)).tolist(), "info"),
+    "in_order": (lambda: range(600), "info"),
+    "permuted": (lambda: torch.randperm(600).tolist(), "ok"),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLERS)
+def test_samplers(case: str) -> None:
+    rows, level = SAMPLERS[case]
+    assert asked("loader_coverage", clouds(), sampler=Drawn(rows)).level == level
+
+
+def test_torchs_subset_is_taken_at_its_word_and_sorted_rows_are_seen() -> None:
+    assert asked("loader_coverage", clouds(), sampler=torch.utils.data.SubsetRandomSampler(range(100), generator=draw())).level == "info"
+
+    def sort(cut: Any) -> None:
+        order = cut["train"][1].argsort(stable=True)
+        cut["train"] = [part[order] for part in cut["train"]]
+
+    finding = asked("loader_coverage", clouds(), spoil=sort, sampler=Drawn(lambda: range(600)))
+    assert finding.level == "warning" and "a batch holds 1." in finding.message
+    assert asked("loader_coverage", clouds(), spoil=sort).level == "ok"

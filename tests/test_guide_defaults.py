@@ -14,6 +14,8 @@ import torch
 
 from dlrun import Splits, registry
 from dlrun.config import compose
+from dlrun.errors import MissingError
+from dlrun.evaluate import evaluate
 from dlrun.sinks.console import Console
 from dlrun.stopwatch import Stopwatch, waiter
 from dlrun.train import build_run, train
@@ -109,3 +111,44 @@ def test_a_gradient_that_is_clipped_most_of_the_time_is_said(tmp_path: Path) -> 
     assert not any(
         "was clipped" in line for line in printed(tmp_path / "free", "train.steps=50", "train.clip_norm=1e9", "model.width=8")[0]
     )
+
+
+def test_evaluation_is_in_eval_mode_without_gradients_and_leaves_no_trace() -> None:
+    """A frozen batch norm, in eval mode while the rest trains, stays so."""
+    seen = []
+
+    class Watching(torch.nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((torch.is_grad_enabled(), self.training, self[1].training))
+            return super().forward(x)  # type: ignore[no-any-return]
+
+    registry.PLUGINS["model"]["watching"] = lambda: Watching(torch.nn.Linear(2, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+    try:
+        run = build_run(compose([*runs.QUIET, "dataset=moons", "model=watching"]))
+    finally:
+        del registry.PLUGINS["model"]["watching"]
+    run.modules["model"].train()
+    run.modules["model"][1].eval()
+    before = {name: value.clone() for name, value in run.modules["model"].state_dict().items()}
+    evaluate(run, run.modules, "val", 0)
+    assert set(seen) == {(False, False, False)}
+    assert [part.training for part in run.modules["model"].modules()] == [True, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in run.modules["model"].state_dict().items())
+
+
+def test_a_run_from_its_saved_config_has_the_same_bits(tmp_path: Path) -> None:
+    run, first, _ = runs.start(tmp_path / "a", "train.steps=5", "model.width=8", "seed=3", "augment.crop=random_crop")
+    runs.scramble()
+    config = compose([f"run_dir={tmp_path / 'b'}"], from_file=run / "config.yaml")
+    with patch("dlrun.wrapup.draw_figures"):
+        second, _ = train(config, runs.console())
+    assert second["weights_sha256"] == first["weights_sha256"] and runs.rows(tmp_path / "b") == runs.rows(run)
+
+
+def test_going_on_with_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.randn(80, 3), torch.arange(80) % 2
+    monkeypatch.setitem(registry.PLUGINS["dataset"], "changing", lambda: Splits((x, y), (x, y)))
+    run, _, _ = runs.start(tmp_path, "dataset=changing", "model=linear", "train.steps=2")
+    x[7, 1] += 1
+    with pytest.raises(MissingError, match="not those the run began with"):
+        runs.go_on(run, "train.steps=4")

@@ -21,6 +21,10 @@ FLAGS = {"maximize": False, "foreach": None, "differentiable": False}
 """What torch's groups hold beside the options, so that states are exchanged with torch.optim in both directions."""
 
 
+LARGEST = 1e30
+"""What no option of an optimizer reaches; beyond 3e38 torch's kernels raise an error of their own."""
+
+
 def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method without the wrapper that imports `torch._dynamo`; as it is where torch does not wrap it."""
     return getattr(method, "__wrapped__", method)
@@ -114,7 +118,7 @@ def misfit_of_state(optimizer: Stepper, groups: Sequence[Mapping[str, Any]], sta
         return ""  # torch says it better
     for own, group in zip(optimizer.param_groups, groups, strict=True):
         plain = {name: value for name, value in own.items() if name not in ("params", "param_names", "initial_lr")}
-        if reason := misfit(plain, group):
+        if reason := misfit(plain, group) or _misfit_of_options(plain, group):
             return f"param_groups: {reason}"
         expected = _left_by_a_step(optimizer, own)
         if list(group["params"]) != list(range(number, number + len(own["params"]))):
@@ -124,6 +128,17 @@ def misfit_of_state(optimizer: Stepper, groups: Sequence[Mapping[str, Any]], sta
                 return f"state of parameter {key}: {reason}"
         number += len(own["params"])
     return "" if all(type(key) is int and 0 <= key < number for key in state) else "state of a parameter that is not there"
+
+
+def _misfit_of_options(own: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    """Rates and moments move with a schedule, within bounds; counts, flags and words are what the options say."""
+    for name, value in own.items():
+        if type(value) in (int, bool, str) and group[name] != value:
+            return f"{name}: expected {value!r}, as the options say"
+        for number in group[name] if isinstance(group[name], (list, tuple)) else [group[name]]:
+            if isinstance(number, (int, float)) and not abs(number) < LARGEST:
+                return f"{name}: expected a number below {LARGEST:g}"
+    return ""
 
 
 def _left_by_a_step(optimizer: Stepper, group: Mapping[str, Any]) -> dict[int, dict[str, Tensor]]:
@@ -138,7 +153,7 @@ def _left_by_a_step(optimizer: Stepper, group: Mapping[str, Any]) -> dict[int, d
 
 
 def _misfit_of_entry(expected: Mapping[str, Tensor], entry: Mapping[str, Any], parameter: Tensor) -> str:
-    found = {name: value for name, value in entry.items() if value is not None}
+    found = {name: value for name, value in entry.items() if value is not None or name in expected}  # torch notes a missing buffer as None
     if found and set(found) != set(expected):
         return f"has {', '.join(map(str, found))}, expected {', '.join(expected) or 'nothing'}"
     for name, value in found.items():

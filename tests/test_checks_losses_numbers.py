@@ -26,6 +26,7 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], Any, str]] = {
     "row_before": ("loss_direction", QUANTITIES, lambda out, y: F.mse_loss(row(out), y.roll(1)), "row i with the target of row i-1"),
     "no_target": ("loss_direction", QUANTITIES, lambda out, y: out.square().mean(), "the same whatever the targets are"),
     "no_shares": ("loss_direction", QUANTITIES, lambda out, y: F.binary_cross_entropy_with_logits(row(out), y), "no lower bound"),
+    "signed": ("loss_direction", FLAT, lambda out, y: (out - y).mean(), "falls without end"),
     "means": ("row_separable", FLAT, lambda out, y: (out.mean() - y.mean()).square(), "every row is pulled the same way"),
     "half": ("loss_coverage", QUANTITIES, lambda out, y: F.mse_loss(row(out)[:9], y[:9]), "rows do not count"),
 }
@@ -149,6 +150,16 @@ def test_contrastive_losses(case: str) -> None:
     plug("loss", "mine", lambda out, y: nce(out, **options))
     finding = judged("loss_direction", *VIEWS, "loss=mine")
     assert finding.level == level and said in finding.message
+
+
+def test_views_in_another_order_than_the_loss_takes_them() -> None:
+    def neighbours(out: Tensor, y: Any) -> Tensor:
+        rows = torch.arange(len(out))
+        return F.cross_entropy((out @ out.T / 0.5).masked_fill(torch.eye(len(out), dtype=torch.bool), -1e9), rows + 1 - 2 * (rows % 2))
+
+    plug("loss", "mine", neighbours)
+    finding = judged("loss_direction", *VIEWS, "loss=mine")
+    assert finding.level == "error" and "gives its views stacked" in finding.message
 
 
 def test_views_that_only_attract_are_sound() -> None:

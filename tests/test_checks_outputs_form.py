@@ -46,6 +46,9 @@ FAULTS: dict[str, tuple[Any, Any, tuple[str, ...], str]] = {
     "sigmoid_of_labels_in_loss": (
         lambda z: z[:, :3], lambda out, y: F.binary_cross_entropy_with_logits(out.sigmoid(), y), LABELS, "before its sigmoid",
     ),
+    "sigmoid_of_one_side": (lambda z: (z[:, :3] - 2).sigmoid(), None, LABELS, "bounded to 0 .. 1, and the loss takes logits"),
+    "softmax_of_labels": (lambda z: z[:, :3].softmax(1), lambda out, y: F.binary_cross_entropy(out, y), LABELS, "rows have 0 to 2 of them"),
+    "relu_of_positive": (lambda z: (z[:, 0] + 2).relu(), None, QUANTITIES, "never below 0, targets go from -3.31"),
     "relu_of_labels": (lambda z: z.relu()[:, :3], None, LABELS, "never below 0"),
     "tanh_of_quantities": (lambda z: 0.5 * z[:, 0].tanh(), None, QUANTITIES, "bounded to -0.5 .. 0.5, targets go from -3.31 to 3.59"),
     "relu_of_quantities": (lambda z: z[:, 0].relu(), None, QUANTITIES, "never below 0, targets go from -3.31"),

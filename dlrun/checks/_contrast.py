@@ -41,6 +41,11 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
         cause = "positives are not the other views (labels of the pairs, the order of the views), or the sign is wrong"
         level = "error" if min(gains) < -3 else "warning"
         return Finding(level, text, cause, "print which pairs the loss takes for positives", numbers, RULE)
+    order = _order(subject, asked, views) if len(views) == 1 else None
+    if order is not None and gains[order] < 2:
+        ways = ("stacked (row i and i + B)", "alternating (rows 2 i and 2 i + 1)")
+        text = f"the network gives its views {ways[order]}, the loss takes them for {ways[1 - order]}"
+        return Finding("error", text, "positives are rows of other examples", "pair the rows as the network gives them", numbers, RULE)
     if len(views) == 1 and abs(numbers["equal"] - math.log(2 * rows)) < 1e-4:
         text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
         return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
@@ -66,3 +71,22 @@ def _costs(asked: Probe, views: list[Tensor], way: str) -> Tensor:
         with torch.no_grad():
             costs.append(float(asked.of(outputs)))
     return torch.tensor(costs)
+
+
+def _order(subject: Subject, asked: Probe, views: list[Tensor]) -> int | None:
+    """Where the network puts the two views of a row: 0 stacked, 1 alternating; None where it cannot be told.
+
+    One row's input is replaced by another's in eval mode: the outputs that change are its views.
+    """
+    rows, row = len(asked.batch), 3
+    place = next((i for i, t in enumerate(tensors(asked.outputs)) if t is views[0]), None)
+    if place is None:
+        return None
+    indices = torch.arange(rows)
+    indices[row] = rows // 2
+    other = asked.batch.map(lambda t: t[indices.to(t.device)])
+    one, two = (tensors(subject.outputs(asked.run, batch, training=False))[place] for batch in (asked.batch, other))
+    if one.shape != two.shape or len(one) != 2 * rows:
+        return None
+    changed = (one != two).flatten(1).any(1).nonzero().flatten().tolist()
+    return {(row, row + rows): 0, (2 * row, 2 * row + 1): 1}.get(tuple(changed))

@@ -1,7 +1,8 @@
 """The form of a network's outputs: any numbers, or bounded ones, shares of classes, log shares. A range is tried, not guessed.
 
 Values alone show little: the outputs of an untrained network lie near 0 with a tanh or without one. So what the last layer gives is made
-ten thousand times larger: behind a sigmoid, a tanh or a softmax all outputs then lie at its two ends, behind a ReLU none is below 0.
+ten thousand times larger, with either sign: behind a sigmoid, a tanh or a softmax all outputs then lie at its two ends, behind a ReLU none
+is below 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _FORMS: WeakKeyDictionary[Probe, Form] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Form:
-    """`free`; `bounded` between `low` and `high`; `rectified`: none below 0, some 0; `shares` or `logs` that sum to 1 over `axis`."""
+    """`free`; `bounded` between `low` and `high`; `rectified`: none below 0; `shares` or `logs` that sum to 1 over `axis`."""
 
     name: str
     low: float = float("-inf")
@@ -70,8 +71,9 @@ def _find(subject: Subject, probe: Probe) -> Form:
                 return Form("shares", 0.0, 1.0, axis)
             if float(out.max()) <= 1e-6 and float(out.logsumexp(axis).abs().max()) < EXACT:
                 return Form("logs", axis=axis)
-    stretched = _stretched(subject, probe)
-    return Form("free") if stretched is None else _of_range(out, stretched)
+    stretched = [_stretched(subject, probe, factor) for factor in (STRETCH, -STRETCH)]
+    known = [far for far in stretched if far is not None]
+    return Form("free") if len(known) < 2 else _of_range(out, torch.cat(known))
 
 
 def _of_range(out: Tensor, far: Tensor) -> Form:
@@ -84,7 +86,7 @@ def _of_range(out: Tensor, far: Tensor) -> Form:
     grown = high - low > 30 * max(float(out.max() - out.min()), 1e-6) and high - low > 100
     if at_ends >= ENDS and not grown and high > low and far.numel() >= 8:
         return Form("bounded", _round(low), _round(high))
-    if float(out.min()) == 0 and low == 0 and float((out == 0).float().mean()) > 0.1 and float(out.max()) > 0:
+    if float(out.min()) >= 0 and low == 0 and float((far == 0).float().mean()) > 0.1 and float(out.max()) > 0:
         return Form("rectified", 0.0)
     return Form("free")
 
@@ -93,13 +95,13 @@ def _round(value: float) -> float:
     return round(value, 3) + 0.0
 
 
-def _stretched(subject: Subject, probe: Probe) -> Tensor | None:
-    """`out` where the last layer with weights gives ten thousand times as much; None where that cannot be tried."""
+def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
+    """`out` where the last layer with weights gives `factor` times as much; None where that cannot be tried."""
     run = probe.run
     called = last_called(subject, run, probe.batch)
     if called is None:
         return None
-    handle = called.register_forward_hook(lambda module, inputs, output: output * STRETCH if isinstance(output, Tensor) else output)
+    handle = called.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
     try:
         outputs = subject.outputs(run, probe.batch, training=True)
     except Exception:  # numbers of that size may be refused

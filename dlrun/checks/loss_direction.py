@@ -68,6 +68,10 @@ def _unrelated(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
         numbers["rolled"] = {by: best}
         text = f"the loss compares row i with the target of row i{-by:+d}"
         return Finding("error", text, "outputs or targets were shifted along the batch", "drop the shift", numbers, RULE)
+    if asked.kind in ("binary", "regression") and _falls_without_end(asked):
+        text = "the loss has the same slope whatever outputs and targets are: it falls without end"
+        cause = "the error itself is averaged, with its sign: errors up and down cancel out"
+        return Finding("error", text, cause, "square it, or take its absolute value", numbers, RULE)
     if asked.kind in ("binary", "regression", "classification") and _ignores_targets(asked, shape):
         text = "the loss is the same whatever the targets are"
         return Finding("error", text, "the loss does not read its targets", "compare the outputs with y", numbers, RULE)
@@ -130,6 +134,17 @@ def _ranks(values: Tensor) -> Tensor:
     ends = counts.cumsum(0).double()
     ranks: Tensor = (ends - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def _falls_without_end(asked: Probe) -> bool:
+    """Whether slopes are the same at outputs far above and far below the targets, and not 0."""
+    y = asked.targets.like(asked.out)
+    if not bool(torch.isfinite(y).all()) or bool((y == y.flatten()[0]).all()):
+        return False
+    far = 10 * (1 + float(y.abs().max()))
+    first, *others = (asked.slope(y + by + asked.noise("one")) for by in (-far, 0.0, far))
+    top = float(first.abs().max())
+    return top > 0 and all(float((other - first).abs().max()) <= 1e-5 * top for other in others)
 
 
 def _ignores_targets(asked: Probe, shape: Form) -> bool:

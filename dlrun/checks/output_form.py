@@ -106,6 +106,11 @@ def _twice(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding | None
 
 def _of_labels(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     up = asked.targets.like(asked.out)
+    if shape.name == "shares" and shape.axis == up.dim() - 1 and not bool((up.sum(-1) == 1).all()):
+        sums = up.sum(-1)
+        text = f"outputs sum to 1 over the {up.shape[-1]} labels of a row, rows have {int(sums.min())} to {int(sums.max())} of them"
+        cause = "a softmax where several labels hold at once, or none: one is more likely where another is less"
+        return Finding("error", text, cause, "a sigmoid for each label, or plain logits with a loss that takes them", numbers, RULE)
     frees = [up, *(scale * (2 * up - 1) for scale in SCALES)]
     if shape.name in ("shares", "bounded"):
         ends = [shape.ends(up > 0.5), up.clamp(shape.low, shape.high)]

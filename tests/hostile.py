@@ -80,3 +80,52 @@ def reseal(path: Path) -> None:
     for name, facts in manifest["files"].items():
         facts.update(sha256=checkpoint._digest(path / name), bytes=os.path.getsize(path / name))
     (path / checkpoint.MANIFEST).write_text(json.dumps(checkpoint._sealed(manifest)))
+
+
+DEEP = "[" * 200_000
+TEXTS: dict[str, bytes] = {
+    "empty": b"",
+    "zeros": bytes(5000),
+    "no UTF-8": b"\xff\xfe\x00{",
+    "deep": DEEP.encode(),
+    "deep object": (b'{"a":' * 100_000) + b"1",
+    "long number": b"9" * 5000,
+    "list": b"[1, 2]",
+    "text": b'"x"',
+    "number": b"1e999",
+    "null": b"null",
+    "twice": b'{"step": 1, "step": "x"}',
+    "escape": b'{"status": "\\u001b[2J\\u202e", "reason": "[/x]\\n\\n\\nerror: forged", "step": "\\u0007"}',
+    "surrogate": b'{"status": "\\ud800", "step": "\\udfff", "best": {"metric": "\\ud83d", "value": "\\udead"}}',
+}
+
+CHECKPOINT_TEXTS = {
+    **TEXTS,
+    "huge header": (2**62).to_bytes(8, "little") + b"{}",
+    "header of the file's length": (2**20).to_bytes(8, "little") + b"{}",
+}
+
+
+def header(**entries: Any) -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+def entry(dtype: Any, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+LIES = {
+    "overlap": header(a=entry("F32", [4], 0, 16), b=entry("F32", [4], 8, 24)) + bytes(24),
+    "beyond": header(a=entry("F32", [4], 0, 1 << 40)) + bytes(16),
+    "backwards": header(a=entry("F32", [4], 16, 0)) + bytes(16),
+    "overflowing shape": header(a=entry("F32", [2**32, 2**32, 2**32], 0, 16)) + bytes(16),
+    "product wraps to 4": header(a=entry("F32", [2**63, 2, 1], 0, 0)),
+    "negative": header(a=entry("F32", [-4], 0, 16)) + bytes(16),
+    "dtype": header(a=entry("F99", [4], 0, 16)) + bytes(16),
+    "dtype of another size": header(a=entry("F64", [4], 0, 16)) + bytes(16),
+    "types": header(a=entry(3, "x", None, [])) + bytes(16),
+    "deep": (400_000).to_bytes(8, "little") + b'{"a":' * 80_000,
+    "metadata": header(__metadata__={"a": {"b": 1}}),
+    "gap": header(a=entry("F32", [1], 8, 12)) + bytes(12),
+}

@@ -9,7 +9,6 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import hostile
 import pytest
@@ -226,22 +225,6 @@ def test_s2_forged_values_are_errors_not_crashes_many(whole: Path, tmp_path: Pat
 
 
 READ_BY_MOST = ("summary.json", "manifest.json", "config.yaml")
-DEEP = "[" * 200_000
-TEXTS: dict[str, bytes] = {
-    "empty": b"",
-    "zeros": bytes(5000),
-    "no UTF-8": b"\xff\xfe\x00{",
-    "deep": DEEP.encode(),
-    "deep object": (b'{"a":' * 100_000) + b"1",
-    "long number": b"9" * 5000,
-    "list": b"[1, 2]",
-    "text": b'"x"',
-    "number": b"1e999",
-    "null": b"null",
-    "twice": b'{"step": 1, "step": "x"}',
-    "escape": b'{"status": "\\u001b[2J\\u202e", "reason": "[/x]\\n\\n\\nerror: forged", "step": "\\u0007"}',
-    "surrogate": b'{"status": "\\ud800", "step": "\\udfff", "best": {"metric": "\\ud83d", "value": "\\udead"}}',
-}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +232,7 @@ TEXTS: dict[str, bytes] = {
 )
 def test_s2_files_that_are_not_what_they_should_be(name: str, run: Path) -> None:
     kept = (run / name).read_bytes() if (run / name).exists() else None
-    for kind, text in TEXTS.items():
+    for kind, text in hostile.TEXTS.items():
         (run / name).write_bytes(text)
         for words in (commands(run)[0], *commands(run)[2:6:3]) if name in READ_BY_MOST else commands(run)[:1]:
             hostile.assert_calm(hostile.ask(*words), (name, kind, words))
@@ -257,48 +240,16 @@ def test_s2_files_that_are_not_what_they_should_be(name: str, run: Path) -> None
     assert kept is None or len(kept) > 10
 
 
-CHECKPOINT_TEXTS = {
-    **TEXTS,
-    "huge header": (2**62).to_bytes(8, "little") + b"{}",
-    "header of the file's length": (2**20).to_bytes(8, "little") + b"{}",
-}
-
-
-def header(**entries: Any) -> bytes:
-    text = json.dumps(entries).encode()
-    return len(text).to_bytes(8, "little") + text
-
-
-def entry(dtype: Any, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-
-
-LIES = {
-    "overlap": header(a=entry("F32", [4], 0, 16), b=entry("F32", [4], 8, 24)) + bytes(24),
-    "beyond": header(a=entry("F32", [4], 0, 1 << 40)) + bytes(16),
-    "backwards": header(a=entry("F32", [4], 16, 0)) + bytes(16),
-    "overflowing shape": header(a=entry("F32", [2**32, 2**32, 2**32], 0, 16)) + bytes(16),
-    "product wraps to 4": header(a=entry("F32", [2**63, 2, 1], 0, 0)),
-    "negative": header(a=entry("F32", [-4], 0, 16)) + bytes(16),
-    "dtype": header(a=entry("F99", [4], 0, 16)) + bytes(16),
-    "dtype of another size": header(a=entry("F64", [4], 0, 16)) + bytes(16),
-    "types": header(a=entry(3, "x", None, [])) + bytes(16),
-    "deep": (400_000).to_bytes(8, "little") + b'{"a":' * 80_000,
-    "metadata": header(__metadata__={"a": {"b": 1}}),
-    "gap": header(a=entry("F32", [1], 8, 12)) + bytes(12),
-}
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"])
 def test_s2_checkpoints_that_lie_are_named(name: str, run: Path) -> None:
     path = checkpoint.step_directory(run, 4)
     for step in (0, 2):
         shutil.rmtree(checkpoint.step_directory(run, step), ignore_errors=True)
-    for kind, text in {**CHECKPOINT_TEXTS, **(LIES if name.endswith(".safetensors") else {})}.items():
+    for kind, text in {**hostile.CHECKPOINT_TEXTS, **(hostile.LIES if name.endswith(".safetensors") else {})}.items():
         (path / name).write_bytes(text)
         if name != "MANIFEST.json":
             hostile.reseal(path)
-        for words in commands(run)[: 2 if kind in TEXTS else 1]:
+        for words in commands(run)[: 2 if kind in hostile.TEXTS else 1]:
             answer = hostile.ask(*words)
             hostile.assert_calm(answer, (name, kind, words))
             assert answer.code == 3 and "step-00000004" in answer.err, (kind, answer)

@@ -17,6 +17,7 @@ from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
+from dlrun.parts import slots
 from dlrun.task import LossTask
 from dlrun.types import Metric
 
@@ -44,11 +45,17 @@ def metric_recheck(subject: Subject) -> Finding:
     if len(asked.out) < 4 or not _agrees(asked, perfect, rolled):
         return skipped("the loss does not take the targets for the best outputs")
     numbers: dict[str, Any] = {}
+    asked_for = {part["name"] if slot == "metric" else slot for slot, part in slots(subject.run.config.get("metric"), "metric").items()}
+    aside = ""
     for name, metric in metrics.items():
         found = _of_one(asked, shape, metric, perfect, rolled, numbers)
-        if found is not None:
+        if found is not None and name not in asked_for:  # it came along with the task: its number says little, nobody's part is wrong
+            aside = f"metric {name}, which comes with the task, does not read these outputs: {found.message}"
+        elif found is not None:
             found.message = f"metric {name}: {found.message}"
             return found
+    if aside:
+        return Finding("info", aside, numbers=numbers, threshold=RULE)
     return Finding("ok", f"perfect outputs score best: {', '.join(metrics)}", numbers=numbers, threshold=RULE)
 
 

@@ -48,17 +48,19 @@ class Loaded:
         raise AttributeError(f"this run has networks {', '.join(networks)} and config, data, step; not {name!r}")
 
 
-def load(run: str | Path, step: str | int = "best", plugins: Sequence[str] = (), ema: bool = False) -> Loaded:
+def load(
+    run: str | Path, step: str | int = "best", plugins: Sequence[str] = (), ema: bool = False, overrides: Sequence[str] = ()
+) -> Loaded:
     """The run in folder `run` with the weights of `step` ("best" falls back to "last" where no validation value chose one).
 
-    `ema=True` gives the averaged weights. Raises MissingError where the folder holds no run or no whole checkpoint.
+    `ema=True` gives the averaged weights; `overrides` change its config, as where its data lie (`dataset.path=...`). Raises MissingError where the folder holds no run or no whole checkpoint.
     """
     path = Path(run).expanduser()
     if not (path / "config.yaml").is_file():
         raise MissingError(f"{path} is no run directory: it has no config.yaml")
     only_plain(path)
     load_plugins(plugins)
-    config = compose([], from_file=path / "config.yaml")
+    config = compose(overrides, from_file=path / "config.yaml")
     built = build(config, with_optimizers=False, load_start=False)
     source = find_checkpoint(path, best_or_last(path) if step == "best" else step)
     if ema and "ema" not in source.tensors:

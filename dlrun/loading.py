@@ -53,7 +53,8 @@ def load(
 ) -> Loaded:
     """The run in folder `run` with the weights of `step` ("best" falls back to "last" where no validation value chose one).
 
-    `ema=True` gives the averaged weights; `overrides` change its config, as where its data lie (`dataset.path=...`). Raises MissingError where the folder holds no run or no whole checkpoint.
+    `ema=True` gives the averaged weights; `overrides` change its config, as where its data lie (`dataset.path=...`).
+    Raises MissingError where the folder holds no run or no whole checkpoint.
     """
     path = Path(run).expanduser()
     if not (path / "config.yaml").is_file():

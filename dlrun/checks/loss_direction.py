@@ -42,8 +42,10 @@ def loss_direction(subject: Subject) -> Finding:
     found = _association(asked, shape)
     numbers: dict[str, Any] = {"correlation": None if found is None else round(found, 3), "elements": asked.out.numel()}
     coupled = subject.expects.get("batch_coupled_loss") or asked.run.task.couples_rows
+    if coupled and (found is None or found > WITH):  # a loss that orders rows need not bring outputs nearer to their own targets
+        return skipped("the loss compares rows")
     if found is None:
-        return skipped("the loss compares rows") if coupled else _unrelated(asked, shape, numbers)
+        return _unrelated(asked, shape, numbers)
     if found > AGAINST:
         text = f"the loss falls where outputs move away from their targets (rank correlation of slope and target {found:+.2f})"
         return Finding("error", text, "the sign of the loss is wrong", "minimise the loss: drop the minus", numbers, RULE)
@@ -55,7 +57,7 @@ def loss_direction(subject: Subject) -> Finding:
         return Finding(
             "error", text, cause, "scale the targets to 0 .. 1, or use a squared error", numbers | {"targets": [low, high]}, RULE
         )
-    if found < WITH or coupled:
+    if found < WITH:
         return Finding("ok", "outputs that come nearer to their targets lower the loss", numbers=numbers, threshold=RULE)
     return _unrelated(asked, shape, numbers)
 

@@ -28,12 +28,15 @@ EASY = 0.01
 """Loss in nats of a row that is learned: the target has a probability above 0.99."""
 FAR, NEAR = 0.25, 0.1
 """Shares of what knowing nothing costs: training rows that cost more than the one and lie within the other of val are not fitted."""
-CLASSES_OF = {"classification": "majority", "binary": "majority", "regression": "mean"}
+KINDS = ("classification", "binary", "regression")
+"""What has rows with a target each."""
 
 
 def fitted(run: Run) -> dict[str, Any]:
-    """`rows`, `loss`, and of classes `easy`, the share of rows below 0.01 nats; {} without targets. It harms no run."""
-    if not isinstance(run.task, LossTask) or run.task.couples_rows or getattr(run.task, "kind", "other") not in CLASSES_OF:
+    """`rows`, `loss`, and of classes `easy`, the share of rows below 0.01 nats; {} without targets, or where rows are read one by one."""
+    if not isinstance(run.task, LossTask) or run.task.couples_rows or getattr(run.task, "kind", "other") not in KINDS:
+        return {}
+    if not getattr(run.data.raw("train"), "in_memory", False):
         return {}
     try:
         with generators_kept(), evaluating(run.modules), run.precision.autocast():

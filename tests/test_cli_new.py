@@ -26,7 +26,8 @@ TWO = ("train.steps=2", "train.checkpoint_every=1", "train.eval_every=0", "train
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    # Plugins of other tests left their folders there, with a mine.py of their own.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "pytest-" not in path])
     return tmp_path
 
 

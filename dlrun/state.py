@@ -41,8 +41,10 @@ def restore(run: Run, saved: Checkpoint) -> None:
     restore_networks(run, saved)
     state, tensors = saved.state, {**saved.tensors.get("optimizer", {}), **saved.tensors.get("state", {})}
     for key, parts in (("optimizers", run.optimizers), ("schedulers", run.schedulers)):
-        if key not in state or sorted(state[key]) != sorted(parts):
-            raise MissingError(f"{where}/state.json: {key} are {', '.join(state.get(key, ()))}, the config builds {', '.join(parts)}")
+        found = state.get(key)
+        if not isinstance(found, dict) or sorted(found) != sorted(parts):
+            have = ", ".join(found) if isinstance(found, dict) else "no mapping"
+            raise MissingError(f"{where}/state.json: {key} are {have}, the config builds {', '.join(parts)}")
         for name, part in parts.items():
             _load(f"{where}/state.json {key}.{name}", part, state[key][name], tensors)
     for optimizer in run.optimizers.values():

@@ -14,7 +14,7 @@ import runs
 import yaml
 from PIL import Image
 
-from dlrun import register
+from dlrun import load, register
 from dlrun.config import Config, compose
 from dlrun.config.reach import seals
 from dlrun.errors import UsageError
@@ -153,8 +153,6 @@ def mine(home: Path) -> Path:
 
 
 def test_the_owner_resumes_evaluates_and_loads_without_saying_it_again(mine: Path) -> None:
-    from dlrun import load
-
     assert hostile.ask("resume", str(mine), "train.steps=3", "log.wandb.mode=disabled").code == 0
     assert hostile.ask("eval", str(mine)).code == 0 and load(mine).step == 3
     again = compose([], from_file=mine / "config.yaml")
@@ -188,6 +186,7 @@ def test_a_run_of_others_reads_nothing_until_it_is_said(mine: Path, home: Path) 
     refused(mine)
     for words in (("eval", str(mine)), ("resume", str(mine), "train.steps=3", "log.wandb.mode=disabled")):
         assert hostile.ask(*words, f"dataset.path={home}/private/x.txt").code == 0
+    assert load(mine, overrides=[f"dataset.path={home}/private/x.txt"]).step == 3
     answer = hostile.ask("resume", str(mine), f"dataset.path={home}/shelf/x.txt")
     assert answer.code == 2 and "a resumed run keeps it" in answer.err
 

@@ -55,7 +55,7 @@ def test_json_says_how_many_are_left_out(here: Path, capsys: pytest.CaptureFixtu
         )
     opened: list[str] = []
     read = runs.read_text
-    monkeypatch.setattr(runs, "read_text", lambda path, *limit: opened.append(path) or read(path, *limit))
+    monkeypatch.setattr(runs, "read_text", lambda path, *limit, **how: opened.append(path) or read(path, *limit, **how))
     code, out, err = said(capsys, "ls", "runs", "--json")
     document = json.loads(out)
     assert code == 0 and (document["total"], document["shown"], document["not_looked_at"]) == (130, 50, 80) and "80 older" in err

@@ -26,3 +26,13 @@ def rough(x: Tensor, axis: int) -> float:
     if size < 2 or mixed <= 0:
         return float("nan")
     return float((x.narrow(axis, 1, size - 1) - x.narrow(axis, 0, size - 1)).abs().mean()) / mixed
+
+
+def alike(x: Tensor, axis: int) -> tuple[float, float]:
+    """(mean over pictures [N, C, H, W] of how neighbours along `axis` correlate in each channel, its standard error)."""
+    x = x[:MOST].detach().cpu().float()
+    x = x - x.mean((-1, -2), keepdim=True)
+    size = x.shape[axis]
+    product = (x.narrow(axis, 1, size - 1) * x.narrow(axis, 0, size - 1)).flatten(1).sum(1) * size / (size - 1)
+    found = product / x.square().flatten(1).sum(1).clamp(min=1e-12)
+    return float(found.mean()), float(found.std() / len(found) ** 0.5)

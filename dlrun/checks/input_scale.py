@@ -43,7 +43,7 @@ def input_scale(subject: Subject) -> Finding:
         return skipped(f"it takes {LEAST} rows of floating-point inputs")
     numbers: dict[str, Any] = {name: _facts(leaf) for name, leaf in leaves.items()}
     odd = {name: why for name in leaves if (why := _odd(numbers[name]))}
-    shown = "; ".join(f"{name} mean {fact['mean']:.3g}, sd {fact['sd']:.3g}" for name, fact in list(numbers.items())[:3])
+    shown = "; ".join(f"{name} {_moments(fact)}" for name, fact in list(numbers.items())[:3])
     if not odd:
         return Finding("ok", f"inputs are of a usual scale: {shown}", numbers=numbers, threshold=RULE)
     name, why = next(iter(odd.items()))
@@ -56,6 +56,12 @@ def input_scale(subject: Subject) -> Finding:
     return Finding("warning", f"{name} {why}; {harm}", cause, "standardise: (x - mean) / std, fitted on train", numbers, RULE)
 
 
+def _moments(fact: dict[str, Any]) -> str:
+    """Mean and sd in words: of sparse values, those of the ones that are not 0, which is said."""
+    which = f" of the {fact['share']:.1%} of values that are not 0" if fact["sparse"] else ""
+    return f"mean {fact['mean']:.3g}, sd {fact['sd']:.3g}{which}"
+
+
 def _over(leaf: Tensor) -> tuple[int, ...]:
     """The axes that moments are taken over: all but channels of pictures, features of sequences, columns of tables."""
     kept = 1 if leaf.dim() != 3 else 2
@@ -66,7 +72,8 @@ def _facts(leaf: Tensor) -> dict[str, Any]:
     """Moments of the whole and of columns; of sparse values those that are not 0."""
     known = torch.where(leaf.isfinite(), leaf, torch.zeros_like(leaf))
     some = known[known != 0]
-    sparse = len(some) < 0.5 * known.numel()
+    share = len(some) / max(known.numel(), 1)
+    sparse = share < 0.5
     some = some if sparse and len(some) else known.flatten()
     over = _over(leaf)
     mean, sd = known.mean(over).flatten(), known.std(over, correction=0).flatten()
@@ -84,6 +91,8 @@ def _facts(leaf: Tensor) -> dict[str, Any]:
         "sd_away_from_0": 0.0 if sparse or not len(away) else float(away.max()),
         "widest": float(sd.max()),
         "whole_numbers": whole,
+        "sparse": sparse,
+        "share": share,
     }
 
 

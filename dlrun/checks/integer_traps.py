@@ -4,6 +4,9 @@ The catalogue's test (both ends of the histogram heavy, large jumps) fires on dr
 jumps between neighbours of nearly the whole range are as frequent as jumps of half of it, while in pictures that did not wrap they are the
 rarest; and going round the circle most are small. Asked of whole numbers alone, on a grid of 256 steps at most, off both its ends.
 
+Colour pictures that hold two values, 0 mostly, are what an integer division by the largest value leaves. So may drawings be, boards and
+one-hot codes: these are of solid areas, or of one channel a pixel. Specks without any order are left of the clipped pixels of a photo.
+
 Cutting off fractions rounds towards 0, so that 0 gets twice its share. Whole numbers by themselves are only told: counts are.
 """
 
@@ -16,13 +19,16 @@ from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, parts, sample
+from dlrun.checks._pictures import alike
 
 LEAST, PAIRS, PICTURES = 64, 2000, 256
 JUMPS, RATIO, ROUND, MIDDLE = 0.005, 0.7, 0.8, 0.1
 TWICE, SPREAD, MOST = 1.75, 1.2, 0.8
+COLOURS, FEW, ORDER = 3, 0.2, 0.2
 RULE = (
     f"warning: over {JUMPS:.1%} of neighbours jump over 3/4 of the range, {RATIO:g} x as many as over 1/2; or 0 is over {TWICE:g} x as "
-    f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}"
+    f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}; or under {FEW:.0%} of the values of colour "
+    f"pictures of two values are not 0, and neighbours are alike by less than {ORDER:g}"
 )
 
 
@@ -48,6 +54,12 @@ def integer_traps(subject: Subject) -> Finding:
                 text = f"pictures {name}: {facts['far']:.1%} of neighbours jump over 3/4 of the range, {facts['half']:.1%} over 1/2 to 3/4"
                 cause = "bytes wrapped around: uint8 arithmetic beyond 0 or 255"
                 return Finding("warning", text, cause, "convert to float before you scale, shift or add", numbers, RULE)
+    for name, leaf in named.items():
+        if leaf.dim() == 4 and (share := _specks(leaf[:PICTURES])):
+            text = f"pictures {name} in {leaf.shape[1]} colours hold two values only: {share:.1%} are not 0, in no order"
+            numbers[name] = {"share": share}
+            cause = "bytes were divided as integers (x // 255): all but the brightest are 0"
+            return Finding("warning", text, cause, "convert to float first: x.float() / 255", numbers, RULE)
     tables = {**{name: leaf for name, leaf in named.items() if leaf.dim() == 2 and not is_integer(leaf)}, **_targets(subject, rows.y)}
     told = []
     for name, leaf in tables.items():
@@ -99,6 +111,17 @@ def jumps(x: Tensor) -> dict[str, float]:
         "round": float(torch.minimum(jump, 256 - jump).sum() / jump.sum().clamp(min=1e-9)),
         "middle": float(((off > 64) & (off < 192)).float().mean()),
     }
+
+
+def _specks(x: Tensor) -> float:
+    """The share of values that are not 0 in colour pictures of two values, few of them not 0 and these in no order; else 0."""
+    levels = x.unique()
+    if x.shape[1] != COLOURS or min(x.shape[-2:]) < 8 or len(levels) != 2 or float(levels[0]) != 0:
+        return 0.0
+    on = (x != 0).float()
+    share, mixed = float(on.mean()), float((on.sum(1) > 1).float().mean())
+    order = max(abs(alike(on, axis)[0]) for axis in (-1, -2))
+    return share if share < FEW and order < ORDER and mixed > share**2 else 0.0
 
 
 def _cut(flat: Tensor) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 In a natural picture neighbours are alike along height and width. The catalogue also warns of pictures that are as rough as noise;
 spectrograms, boards and made-up data are, so that is told. A warning takes another reading of the same numbers that is at least twice as
-smooth, and a network that looks at neighbours (a convolution).
+smooth, and a network that looks at neighbours (a convolution). Under much noise no reading is smooth; there neighbours must be alike along
+both axes where channels are read as the last axis, and not be along one of them as the pictures are.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from torch import Tensor, nn
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import parts, sample
-from dlrun.checks._pictures import roughness
+from dlrun.checks._pictures import alike, roughness
 
 LEAST, SIDE, FEW = 16, 4, 4
 TWICE, NOISE, ORDER = 0.5, 0.8, 0.7
+FAINT, TRIPLE, SIGMAS = 0.06, 3.0, 8.0
+AGAINST = -0.1
+"""Correlation of neighbours below which a pattern repeats itself: it is alike again some rows on, whichever way it is read."""
+LAST = "with channels last in memory"
 SLIDES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-RULE = f"warning: read in another way, pictures are at most {TWICE:g} x as rough, below {ORDER:g}; note: as they are, over {NOISE:g}"
+RULE = (
+    f"warning: read in another way, pictures are at most {TWICE:g} x as rough, below {ORDER:g}, or neighbours {TRIPLE:g} x as alike, over "
+    f"{FAINT:g}, with {SIGMAS:g} standard errors; note: as they are, over {NOISE:g}"
+)
 
 
 @check(stage="data", recipe="Hacker's Guide: reshape is no permute", follows=("item_stability", "constant_input"))
@@ -41,8 +49,11 @@ def layout(subject: Subject) -> Finding:
         return skipped("the pictures are blank")
     best = min(ways, key=lambda way: ways[way], default="")
     text = f"pictures {name} {shape}: neighbours differ {here:.2f} x as much as any two pixels"
-    if best and ways[best] < min(TWICE * here, ORDER):
-        text += f", {ways[best]:.2f} x {best}"
+    faint = _faint(x)
+    clear = bool(best) and ways[best] < min(TWICE * here, ORDER)
+    if clear or faint:
+        numbers["alike"] = faint
+        text += f", {ways[best]:.2f} x {best}" if clear else f"; they are alike by {faint[0]:.2f}, by {faint[1]:.2f} {LAST}"
         slides = any(isinstance(part, SLIDES) for module in subject.run.modules.values() for part in module.modules())
         if slides:
             cause = "axes were mixed up on the way to the network: a reshape or view where a permute was meant"
@@ -51,12 +62,22 @@ def layout(subject: Subject) -> Finding:
     return Finding("info" if here > NOISE else "ok", text, numbers=numbers, threshold=RULE)
 
 
+def _faint(x: Tensor) -> list[float]:
+    """Correlations of neighbours along the worse axis, as pictures are and with channels last, where that is clearly better; else []."""
+    other = readings(x).get(LAST)
+    if other is None:
+        return []
+    (here, error), (there, more) = (min(alike(picture, axis) for axis in (-1, -2)) for picture in (x, other))
+    clear = there - here > SIGMAS * (error**2 + more**2) ** 0.5
+    return [here, there] if clear and there > max(FAINT, TRIPLE * here) and here > AGAINST else []
+
+
 def readings(x: Tensor) -> dict[str, Tensor]:
     """Other ways to read the numbers of pictures [N, C, H, W], each as [N, C', H', W']."""
     rows, channels, height, width = x.shape
     found: dict[str, Tensor] = {}
     if 1 < channels <= FEW:
-        found["with channels last in memory"] = x.reshape(rows, height, width, channels).permute(0, 3, 1, 2)
+        found[LAST] = x.reshape(rows, height, width, channels).permute(0, 3, 1, 2)
     if width <= FEW < min(channels, height):
         found["with the last axis as channels"] = x.permute(0, 3, 1, 2)
     if height != width:

@@ -25,6 +25,28 @@ class Listed(nn.Module):
         return self.head(x)  # type: ignore[no-any-return]
 
 
+class Anew(Net):
+    """A layer is made in forward."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.Linear(8, 8)(x))
+
+
+class Begins(nn.Module):
+    """A recurrent layer whose first state, zeros, is made a parameter in forward: needless, and no layer made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inward, self.cell, self.head = nn.Linear(8, 16), nn.GRUCell(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = nn.Parameter(torch.zeros(len(x), 16))
+        return self.head(self.cell(self.inward(x), state))  # type: ignore[no-any-return]
+
+
 class Spare(Net):
     def __init__(self) -> None:
         super().__init__(8, 4)
@@ -74,6 +96,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "cut_off": (lambda: Does(after=torch.detach), "graph_reach", "error", "no gradient at all"),
     "rounded": (lambda: Does(between=torch.round), "graph_reach", "error", "exactly 0"),
     "plain_list": (Listed, "graph_reach", "error", "model.layers[0].weight"),
+    "made_in_forward": (Anew, "graph_reach", "error", "drawn anew in every step"),
     "never_called": (Spare, "graph_reach", "warning", "model.spare.weight"),
     "sigmoids": (lambda: Deep(15, nn.Sigmoid), "gradient_profile", "error", "vanishes"),
     "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "gradient_profile", "error", "vanishes"),
@@ -103,6 +126,7 @@ def test_a_fault_is_found_first_and_named(case: str) -> None:
 
 
 HEALTHY: dict[str, Any] = {
+    "state_of_zeros": Begins,
     "mixture": lambda: Mixture(),
     "stochastic_depth": lambda: Skips(6),
     "gates_of_zero": lambda: Scaled(12, 0.0),

@@ -47,6 +47,8 @@ class Reach:
     """Layers that were called with fewer rows than the largest call, or not in every batch: conditional computation."""
     foreign: list[str] = field(default_factory=list)
     """Tensors with a gradient that belong to no network and stay from step to step: where they are kept, or their shape."""
+    anew: list[tuple[int, ...]] = field(default_factory=list)
+    """Shapes of parameters with a gradient that were drawn anew in each step; a state that begins with constants is none."""
 
 
 @once
@@ -76,6 +78,8 @@ def reach(subject: Subject) -> Reach:
     found.partial |= {name for name, times in counted.items() if times < found.batches}
     lasting = [t for t in kept[0] if any(t is other for other in kept[-1])] if len(kept) > 1 else []
     found.foreign = [_where(run, t) for t in lasting]
+    passing = kept[0] if len(kept) > 1 and not lasting else []
+    found.anew = [tuple(t.shape) for t in passing if isinstance(t, nn.Parameter) and bool((t != t.flatten()[:1]).any())]
     return found
 
 

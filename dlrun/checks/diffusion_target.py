@@ -4,6 +4,8 @@ For the noise, the clean row, v or a flow's velocity alike, the target is a sum 
 hang on the time alone. Where the network adds noise by itself and gives (prediction, target), this is tested row by row with the clean rows
 at hand: two weights leave nothing over. Where the data holds noised inputs and targets, whose clean rows are not at hand, the two must at
 least vary together: their cosine, row by row, against that with the inputs of other rows.
+
+A denoiser that is told the time is told another one from row to row. See `_clock.py` for one that stands still.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import leaves
+from dlrun.checks._clock import stopped
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 
 LEAST_WIDTH, ROWS = 6, 512
 LEFT = 0.1
 """Share of a target's square that may be left over."""
 SIGMAS = 4.5
-RULE = f"input and clean row explain > {1 - LEFT:.0%} of each target; or inputs and targets vary together by > {SIGMAS:g} standard errors"
+RULE = f"times differ; input and clean row explain > {1 - LEFT:.0%} of each target; or inputs and targets vary together by > {SIGMAS:g} sigma"
 
 
 @check(stage="data", recipe="Hacker's Guide: look at the data right before model(data)")
@@ -33,14 +36,17 @@ def diffusion_target(subject: Subject) -> Finding:
     outputs = subject.outputs(subject.copy(), batch, training=True)
     pair = tensors(outputs)[:2]
     if len(pair) == 2 and pair[0].shape == pair[1].shape and isinstance(x, Tensor) and pair[0].numel() == x.numel():
-        return _inside(subject, x, pair)
+        return _inside(subject, x, pair, stopped(subject))
     if isinstance(y, Tensor) and y.is_floating_point():
         return _in_data(subject, y)
     return skipped("neither outputs (prediction, target) nor targets of numbers are at hand")
 
 
-def _inside(subject: Subject, x: Tensor, pair: list[Tensor]) -> Finding:
+def _inside(subject: Subject, x: Tensor, pair: list[Tensor], still: str) -> Finding:
     """The verdict where the network makes its own noised inputs: they are looked for among what its layers get."""
+    if still:
+        cause = "times are divided as integers, cast, or drawn once: the network is told one time for all rows"
+        return Finding("warning", still, cause, "print what the network is told of the time, for a few rows", {}, RULE)
     width = x[0].numel()
     if width < LEAST_WIDTH:
         return skipped(f"rows of {width} numbers are too narrow: two weights explain nearly any target")

@@ -1,7 +1,8 @@
 """The gradient of the loss reaches every trainable parameter, and nothing else that is kept from step to step.
 
 A detach, .data, .item(), no_grad or argmax cuts the path; a layer that forward never calls has none; a layer in a plain list is called
-and has a gradient, but belongs to no network: no optimizer, no checkpoint and no device knows it. Out of reach means in none of up to 20
+and has a gradient, but belongs to no network: no optimizer, no checkpoint and no device knows it. A layer that forward makes is another
+one in each step. Out of reach means in none of up to 20
 batches. Experts of a mixture that no row chose, and branches that are taken in some batches, are named but are no fault.
 """
 
@@ -39,6 +40,10 @@ def graph_reach(subject: Subject) -> Finding:
         text = f"{len(found.foreign)} tensors that get a gradient belong to no network: {', '.join(found.foreign[:3])}"
         cause = "layers in a plain list or dict, or a tensor that is no nn.Parameter: no optimizer and no checkpoint knows them"
         return Finding("error", text, cause, "use nn.ModuleList, nn.ModuleDict, nn.Parameter", numbers, RULE)
+    if found.anew:
+        text = f"{len(found.anew)} parameters are drawn anew in every step and never learn: {', '.join(map(str, found.anew[:3]))}"
+        cause = "a layer is made in forward: it belongs to no network, and the next step has another one"
+        return Finding("error", text, cause, "make it once, in __init__", numbers | {"anew": found.anew[:10]}, RULE)
     globs = subject.expects.get("frozen") or []
     out = [n for n, moved in enumerate(found.moved) if not moved and not any(fnmatchcase(found.names[n], glob) for glob in globs)]
     if not out:

@@ -18,7 +18,7 @@ from dlrun.checks._dependence import Dependence, calls, differing, exchanged
 from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
 from dlrun.checks._functions import Functions
 
-ROWS = 16
+ROWS, MANY = 16, 4
 LOST, KEPT = 1e-7, 1e-4
 """Differences between rows, relative to the largest value of a layer: lost, and clearly there."""
 RULE = "outputs of other rows differ by more than 10 x equal forwards + 1e-6 x the largest output"
@@ -93,7 +93,7 @@ def _parts(probe: Dependence, numbers: dict[str, Any]) -> Finding:
         return Finding("ok", f"{text}, and each of {len(named)} tensors of x matters", numbers=numbers, threshold=RULE)
     numbers["ignored"] = ignored
     text = f"{', '.join(ignored)}, of {len(named)} tensors of x, changes no output"
-    level = "warning" if any(named[name].is_floating_point() for name in ignored) else "info"
+    level = "warning" if probe.subject.kind == "diffusion" or any(named[name].is_floating_point() for name in ignored) else "info"
     cause = "forward does not use it, or overwrites what it made of it"
     return Finding(level, text, cause, "use it in forward, or leave it out of x", numbers, RULE)
 
@@ -107,8 +107,14 @@ def _paths(x: Any, name: str = "x") -> list[tuple[str, Tensor]]:
 
 
 def _is_ignored(probe: Dependence, leaf: Tensor) -> bool:
-    """Whether one leaf moves no output, by other rows' values or by its gradient; one that is the same in every row says nothing."""
+    """Whether one leaf moves no output, by other rows' values or by its gradient; one that is the same in every row says nothing.
+
+    Whole numbers have no gradient. Where they take many values, and no exchange of rows changes a bit of the outputs, they are ignored.
+    """
     other = leaf.roll(1, 0)
+    if not leaf.is_floating_point() and leaf.dtype != torch.bool and leaf.unique().numel() >= MANY:
+        turns = [leaf.roll(shift, 0) for shift in (1, 3, 7)]
+        return all(gap(probe.base, probe.out(probe.batch.replace(x=_with(probe.x, leaf, turn)))) == 0 for turn in turns)
     if torch.equal(other, leaf) or gap(probe.base, probe.out(probe.batch.replace(x=_with(probe.x, leaf, other)))) > probe.bound:
         return False
     return probe.reached(leaf, (slice(None),)) is False

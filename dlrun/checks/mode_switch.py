@@ -17,6 +17,7 @@ from dlrun.checks._dependence import calls, sample
 from dlrun.checks._dropouts import Dropouts
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._modes import ACTS_BY_MODE, DROPOUTS, NORMS, asleep, fresh_statistics, named, state, stuck, written
+from dlrun.checks._reach import reach
 from dlrun.run import Run
 
 __all__ = ["DROPOUTS", "mode_switch"]
@@ -48,7 +49,7 @@ def mode_switch(subject: Subject) -> Finding:
         return Finding("error", text, cause, "call super().train(mode)", numbers | {"layer": left[0], "changed": changed}, RULE)
     declared = subject.expects.get("stochastic_eval")
     if gap > bound and not declared:
-        return _varies(run, task, gap, heard, numbers)
+        return _varies(subject, task, gap, heard, numbers)
     if declared and gap <= bound:
         text = "declared by expects.stochastic_eval, yet evaluation repeats itself"
         return Finding("warning", text, "nothing is drawn in eval mode", "drop the declaration", numbers, "> bound")
@@ -59,14 +60,17 @@ def mode_switch(subject: Subject) -> Finding:
     return Finding("ok", f"train() and eval() reach every layer, {drawn}", numbers=numbers, threshold=RULE)
 
 
-def _varies(run: Run, task: Any, gap: float, heard: Dropouts, numbers: dict[str, Any]) -> Finding:
+def _varies(subject: Subject, task: Any, gap: float, heard: Dropouts, numbers: dict[str, Any]) -> Finding:
     """The verdict on an evaluation that does not repeat itself: dropout is a fault, other noise may be meant."""
     text = f"two evaluations of the same batch differ by {gap:.3g}"
     if heard.active:
         cause, step = "dropout is active in eval mode", "F.dropout(x, p, training=self.training), or nn.Dropout"
         return Finding("error", text, cause, step, numbers, RULE)
-    kind = getattr(task, "kind", run.data.spec.kind)
-    if kind in SAMPLES or run.data.spec.kind in SAMPLES[:2]:
+    if reach(subject).anew:
+        return Finding("info", f"{text}: parameters are drawn anew in every forward (graph_reach)", numbers=numbers, threshold=RULE)
+    said = subject.run.data.spec.kind
+    kind = getattr(task, "kind", said)
+    if kind in SAMPLES or said in SAMPLES[:2]:
         return Finding("info", f"{text}: outputs of this kind ({kind}) are drawn", numbers=numbers, threshold=RULE)
     step = "draw in training only (self.training), or declare expects.stochastic_eval=true"
     return Finding("warning", text, "something is drawn at random in eval mode", step, numbers, RULE)

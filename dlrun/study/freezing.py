@@ -1,0 +1,86 @@
+"""Cells frozen: every one composed, validated and written down with its sum before the first of them runs.
+
+What a cell is does not change afterwards, whatever happens to the files it was composed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from dlrun.config.composing import Config, Nodes, compose
+from dlrun.config.dump import dump
+from dlrun.config.places import printable
+from dlrun.errors import UsageError
+from dlrun.study.plan import Cell, Job
+from dlrun.study.space import Point, Space
+
+MAX_ERRORS = 20
+
+
+@dataclass
+class Freezer:
+    """Composes cells of one study; what Hydra makes of the same parts is asked for once, and so files are read once."""
+
+    words: tuple[str, ...]
+    config_dir: str | None = None
+    from_file: str | None = None
+    seeds: tuple[int, ...] = ()
+    _memory: dict[Any, Nodes] = field(default_factory=dict)
+
+    def compose(self, points: Sequence[Point], *more: str) -> Config:
+        """The config of a cell. Raises UsageError."""
+        words = [*self.words, *(word for point in points for word in point.words), *more]
+        return compose(words, config_dir=self.config_dir, from_file=self.from_file, memory=self._memory)
+
+    def cell(self, number: int, points: Sequence[Point], source: str = "grid") -> Cell:
+        """The cell at `points`, one job a seed. Raises UsageError."""
+        jobs = []
+        for seed in self.seeds or (None,):
+            config = self.compose(points, *([] if seed is None else [f"seed={seed}"]))
+            text = dump(config.saved)
+            jobs.append(Job(number, config.resolved["seed"], text, sha256(text.encode()).hexdigest()))
+        params = {key: value for point in points for key, value in point.values.items()}
+        return Cell(number, params, tuple(jobs), source)
+
+
+def freeze(freezer: Freezer, combinations: Iterable[Sequence[Point]]) -> list[Cell]:
+    """Every cell of a grid. Raises UsageError with what is wrong in any of them."""
+    cells, errors = [], dict[str, int]()
+    for number, points in enumerate(combinations):
+        try:
+            cells.append(freezer.cell(number, points))
+        except UsageError as error:
+            note(errors, points, error)
+    if errors:
+        raise UsageError(_told(errors))
+    return cells
+
+
+def probe(freezer: Freezer, space: Space) -> None:
+    """Compose the corners of a space that is searched: a value that cannot be is found out before the first run. Raises UsageError."""
+    errors: dict[str, int] = {}
+    for points in space.corners():
+        try:
+            freezer.compose(points, *(f"seed={seed}" for seed in freezer.seeds[:1]))
+        except UsageError as error:
+            note(errors, points, error)
+    if errors:
+        raise UsageError(_told(errors))
+
+
+def note(errors: dict[str, int], points: Sequence[Point], error: UsageError) -> None:
+    """Count each line; the first cell that it comes from is named where its line does not name the values already."""
+    values = " ".join(word for point in points for word in point.words)
+    for line in error.lines:
+        named = any(word in line for point in points for word in point.words)
+        known = next((text for text in errors if text.startswith(line)), None)
+        text = known or (line if named or not values else f"{line} (cell {printable(values, 120)})")
+        errors[text] = errors.get(text, 0) + 1
+
+
+def _told(errors: dict[str, int]) -> list[str]:
+    lines = [f"{text} (in {times} cells)" if times > 1 else text for text, times in errors.items()]
+    return lines[:MAX_ERRORS] + ([f"and {len(lines) - MAX_ERRORS} more errors"] if len(lines) > MAX_ERRORS else [])

@@ -125,10 +125,11 @@ def _predictors(run: Run, x: Any, y: Any) -> Iterator[tuple[str, Predictor]]:
     target = every.float()
     mean = target[torch.isfinite(target).reshape(len(target), -1).all(1)].mean(0)
     binary = getattr(run.task, "kind", "") == "binary"
+    mean = (mean + 1) / 2 if binary and run.scores.signed else mean
     constant = torch.logit(mean.clamp(1e-4, 1 - 1e-4)) if binary else mean
     yield ("majority" if binary else "mean"), lambda batch: constant.to(batch["y"].device).expand(batch["y"].shape)
     if _is_table(x) and y.dim() <= 2:
-        fitted = linear(x, (2 * y.float() - 1 if binary else y.float()).reshape(len(y), -1))
+        fitted = linear(x, (y.float() if run.scores.signed or not binary else 2 * y.float() - 1).reshape(len(y), -1))
         yield "linear", lambda batch: fitted(batch).reshape(batch["y"].shape)
 
 
@@ -179,12 +180,18 @@ def _evaluate(run: Run, task: LossTask, split: str, predictors: Mapping[str, Pre
         seen += len(batch)
         for name, predict in predictors.items():
             try:
-                values = dict(_values(task, name, predict(batch), batch, wanted, plain_loss))
+                out = _as_a_network(run, predict(batch), batch)
+                values = dict(_values(task, name, out, batch, wanted, plain_loss))
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 found.skipped = f"{name}: not read by these metrics ({str(error).splitlines()[0][:80]})"
                 continue
             totals.update({key: totals[key] + value if key in totals else value for key, value in values.items()})
     found.values.update({f"{split}/{key}": float(total.value()) for key, total in totals.items()})
+
+
+def _as_a_network(run: Run, logits: Tensor, batch: Batch) -> Tensor:
+    """Logits as what a network of this run gives, be it probabilities."""
+    return run.scores.outputs(logits, batch["y"], getattr(run.task, "kind", None))
 
 
 def _values(task: LossTask, name: str, out: Tensor, batch: Batch, wanted: list[str], plain_loss: bool) -> Iterator[tuple[str, Any]]:

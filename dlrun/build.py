@@ -23,6 +23,7 @@ from dlrun.parts import build_loss, build_metrics, make, slots
 from dlrun.passes import check_passes
 from dlrun.precision import Precision
 from dlrun.run import Run
+from dlrun.scoring import settle_scores
 from dlrun.start import begin_from, freeze
 from dlrun.task import Task
 from dlrun.types import DataSpec, NetworkShape, Splits
@@ -147,7 +148,7 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     run.notes = notes
     if train["ema"] is not None and with_optimizers:
         run.ema = Ema(modules, train["ema"])
-    run.notes += [*drop_unfit_metrics(run), *spare_mixed_labels(run)]
+    run.notes += [*drop_unfit_metrics(run), *settle_scores(run), *spare_mixed_labels(run)]
     seed_generators(seed, "start")
     task.start(run.nets)
     return run

@@ -19,6 +19,7 @@ def confusion_and_errors(run: Run, split: str) -> tuple[Tensor | None, list[dict
     """(counts [C true, C predicted], the 16 rows with the least probability for their class); (None, None) where rows have no one class.
 
     An error holds `x` (the row as the network gets it), `true`, `predicted`, `probability` of the predicted class, `row` in the split.
+    The probability is NaN where outputs stand for none.
     """
     classes, task = run.data.spec.classes, run.task
     if not classes or not isinstance(task, LossTask) or getattr(task, "kind", "classification") != "classification":
@@ -34,16 +35,16 @@ def confusion_and_errors(run: Run, split: str) -> tuple[Tensor | None, list[dict
             target, logits = batch.get("y"), task.logits(task.outputs(run.nets, batch)).float()
             if not isinstance(target, Tensor) or target.dim() != 1 or logits.shape != (len(target), classes):
                 return None, None
-            target = target.long()
+            target, logits = target.long(), run.scores.logits(logits, target, "classification")
             cells = (target * classes + logits.argmax(-1))[target >= 0]  # -100 is no class
             counts += torch.bincount(cells.cpu(), minlength=classes * classes).reshape(classes, classes)
-            worst += _wrong(batch, target, logits, seen)
+            worst += _wrong(batch, target, logits, seen, run.scores.name in ("logits", "probabilities"))
             worst = sorted(worst, key=lambda error: error["true_probability"])[:WORST]
             seen += len(batch)
     return counts, worst
 
 
-def _wrong(batch: Any, target: Tensor, logits: Tensor, seen: int) -> list[dict[str, Any]]:
+def _wrong(batch: Any, target: Tensor, logits: Tensor, seen: int, sure: bool) -> list[dict[str, Any]]:
     probability = logits.softmax(-1)
     predicted = probability.argmax(-1)
     mine = probability.gather(1, target.clamp(min=0)[:, None])[:, 0]
@@ -55,7 +56,7 @@ def _wrong(batch: Any, target: Tensor, logits: Tensor, seen: int) -> list[dict[s
             "x": inputs[row].to("cpu", copy=True) if inputs is not None else None,  # a view would keep its whole batch alive
             "true": int(target[row]),
             "predicted": int(predicted[row]),
-            "probability": float(probability[row].max()),
+            "probability": float(probability[row].max()) if sure else float("nan"),
             "true_probability": float(mine[row]),
             "row": seen + int(row),
         }

@@ -55,22 +55,23 @@ def _measured(run: Run, task: LossTask) -> dict[str, Any]:
         outputs = task.outputs(run.nets, batch)
         loss = task.loss(outputs, batch)
         total += float(loss[0] if isinstance(loss, tuple) else loss) * len(batch)
-        shares.append(_own(task, outputs, batch, run.data.spec.classes))
+        shares.append(_own(run, task, outputs, batch))
         seen += len(batch)
     known = torch.cat([share for share in shares if share is not None]) if all(share is not None for share in shares) else None
     facts: dict[str, Any] = {"rows": seen, "loss": total / seen}
     return facts | ({"easy": float((known < EASY).float().mean())} if known is not None and len(known) else {})
 
 
-def _own(task: LossTask, outputs: Any, batch: Any, classes: int | None) -> Tensor | None:
+def _own(run: Run, task: LossTask, outputs: Any, batch: Any) -> Tensor | None:
     """-log of the probability of each row's class; None where rows have no one class or outputs are no logits of classes."""
     y = batch.get("y")
     if getattr(task, "kind", "") != "classification" or not isinstance(y, Tensor) or y.dim() != 1 or y.is_floating_point():
         return None
-    logits = task.logits(outputs)
-    if not isinstance(logits, Tensor) or not classes or logits.shape != (len(y), classes):
+    logits, classes = task.logits(outputs), run.data.spec.classes
+    if run.scores.name in ("numbers", "margins") or not isinstance(logits, Tensor) or not classes or logits.shape != (len(y), classes):
         return None
-    return -logits.float().log_softmax(-1)[y >= 0].gather(1, y[y >= 0, None].long())[:, 0]
+    logits = run.scores.logits(logits, y, "classification").float()
+    return -logits.log_softmax(-1)[y >= 0].gather(1, y[y >= 0, None].long())[:, 0]
 
 
 def fit_lines(run: Run, summary: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from dlrun.task import Task
 from dlrun.types import DataSpec, Metric
 
 NOTHING: Mapping[str, Callable[[], Any]] = MappingProxyType({})
-METRIC_FACTS = {"best": None, "whole": False, "batches": True, "reads": (), "undefined": ""}
+METRIC_FACTS = {"best": None, "whole": False, "batches": True, "reads": (), "undefined": "", "probabilities": False}
 """What a metric may say of itself, and what holds where it does not."""
 
 
@@ -53,10 +53,16 @@ def bound(group: str, part: Mapping[str, Any], supplied: Mapping[str, Callable[[
     """
     found = registry.get(group, part["name"])
     asked = {name: give() for name, give in supplied.items() if name in registry.wiring(found)}
-    if inspect.isclass(found):
+    if inspect.isclass(found) or (group == "loss" and _makes_one(found)):
         return make(group, part, asked)
     given = {**asked, **options(part)}
     return functools.partial(found, **given) if given else found
+
+
+def _makes_one(loss: Callable[..., Any]) -> bool:
+    """Whether a loss is no function of outputs and targets but gives one: `def my_loss(): return nn.BCELoss()`."""
+    parameters = inspect.signature(loss).parameters.values()
+    return all(parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD) for parameter in parameters)
 
 
 def build_loss(node: Mapping[str, Any] | None, task: Task, spec: DataSpec, supplied: Mapping[str, Callable[[], Any]] = NOTHING) -> Any:

@@ -13,6 +13,7 @@ from torch import nn
 from dlrun.data import Data
 from dlrun.ema import Ema
 from dlrun.errors import UsageError
+from dlrun.functional.scores import Scores
 from dlrun.precision import Precision
 from dlrun.schedule import Scheduler
 from dlrun.task import Task
@@ -40,6 +41,7 @@ class Run:
     ema: Ema | None = None
     notes: list[str] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
+    scores: Scores = field(default_factory=Scores)
     _updated_by: dict[tuple[str, ...], tuple[list[str], list[nn.Parameter] | None]] = field(default_factory=dict)
 
     @functools.cached_property

@@ -190,7 +190,8 @@ class Metric:
     """A metric ready for use: `function(out, y)` with its options bound. `best` is max, min or None (not for choosing).
 
     `whole` metrics need every row of a split at once; those with `batches` False (or `whole`) say nothing of a single training batch.
-    `reads` names the forms of targets it is made for (see `dlrun/unfit.py`; () for any), `undefined` says when its value is NaN.
+    `reads` names the forms of targets it is made for (see `dlrun/unfit.py`; () for any), `undefined` says when its value is NaN,
+    `probabilities` that outputs have to stand for some, not for margins or numbers.
     """
 
     name: str
@@ -200,6 +201,7 @@ class Metric:
     batches: bool = True
     reads: tuple[str, ...] = ()
     undefined: str = ""
+    probabilities: bool = False
 
     def __call__(self, out: Any, y: Any, rows: int) -> Mean | Whole:
         """What this batch of `rows` rows adds to the split's value."""

@@ -17,6 +17,7 @@ from dlrun.evaluate import evaluating
 from dlrun.noise import Noise, seed_generators
 from dlrun.parts import slots
 from dlrun.run import Run
+from dlrun.scoring import Reading
 from dlrun.task import LossTask
 
 FORMS = {
@@ -112,6 +113,6 @@ def spare_mixed_labels(run: Run) -> list[str]:
 
 
 def _reads_soft(function: Any) -> bool:
-    while isinstance(function, partial):
+    while isinstance(function, (partial, Reading)):
         function = function.func
     return bool(getattr(function, "soft", False))

@@ -199,7 +199,7 @@ def test_a_kind_that_is_said_is_taken() -> None:
     made = supervised(CLASSES, lambda out, y: out.sum(), kind="contrastive")
     assert made.kind == "contrastive" and not made.kind_inferred
     assert supervised(NUMBERS, kind="binary").default_loss(NUMBERS) == "bce"
-    assert registry.get("task", "supervised")(kind="vae").kind == "vae"
+    assert registry.get("task", "supervised")(kind="vae", scores=None).kind == "vae"
 
 
 def test_a_kind_without_a_usual_loss_asks_for_one() -> None:

@@ -2,7 +2,8 @@
 
 `initial(spec, **options)` is the loss of an unbiased, untrained network, `floor(spec, **options)` the least there can be, `count(y,
 **options)` how many units it is a mean over, `kind` what it is made for, `couples_rows` whether the loss of one row depends on the others,
-`shares` False where targets that are shares of classes (mixed labels) would be read as labels.
+`shares` False where targets that are shares of classes (mixed labels) would be read as labels, `signed` False where labels of -1 would be
+read as numbers, `margins` True where outputs mean nothing but a side.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def _floor(spec: DataSpec, pos_weight: Any = None) -> float:
     return 0.0
 
 
-@facts(initial=_initial, floor=_floor, kind="binary")
+@facts(initial=_initial, floor=_floor, kind="binary", signed=False)
 def bce(out: Any, y: Any, *, pos_weight: Positive | list[Positive] | None) -> Tensor:
     """Mean over rows and entries; out are logits (no sigmoid), y in [0, 1], both [B, ...] of one shape, else ValueError.
 

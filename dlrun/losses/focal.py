@@ -34,7 +34,7 @@ def _count(y: Tensor, gamma: float, alpha: Any = None) -> Tensor | float:
     return float(len(y)) if y.is_floating_point() else (y != -100).sum()
 
 
-@facts(initial=_initial, floor=_floor, count=_count, shares=False)
+@facts(initial=_initial, floor=_floor, count=_count, shares=False, signed=False)
 def focal(out: Any, y: Any, *, gamma: NonNegative, alpha: Fraction | list[NonNegative] | None) -> Tensor:
     """Mean focal loss in nats over counted targets; out [..., C] logits with y [...] classes (-100: not counted), or out and y [B, ...]
     of one shape, one logit for each target in {0, 1}.

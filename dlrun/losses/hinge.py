@@ -25,7 +25,7 @@ def _count(y: Tensor, margin: float, squared: bool) -> Tensor | float:
     return float(len(y)) if y.is_floating_point() else (y != -100).sum()
 
 
-@facts(floor=_floor, count=_count, shares=False)
+@facts(floor=_floor, count=_count, shares=False, signed=False, margins=True)
 def hinge(out: Any, y: Any, *, margin: Positive, squared: bool) -> Tensor:
     """Mean over counted targets of max(0, margin - lead), of its square where `squared`.
 

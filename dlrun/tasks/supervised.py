@@ -87,6 +87,7 @@ class supervised(LossTask):
     those of outputs and targets, [M, ...] each, and padding changes no number.
 
     `kind` says what is learned, which decides the default loss and metrics and what checks apply; null: inferred from data and loss.
+    `scores`: what outputs for classes and labels are, so that metrics read them rightly; null: as the loss takes them (`dlrun/scoring.py`).
     After `bind`, `kind` holds the answer and `kind_inferred` whether it was inferred.
     """
 
@@ -107,9 +108,10 @@ class supervised(LossTask):
             "other",
         ]
         | None,
+        scores: Literal["logits", "probabilities"] | None,
     ) -> None:
         self.kind_inferred = kind is None
-        self._given = kind
+        self._given, self.scores = kind, scores
 
     @property
     def kind(self) -> str:

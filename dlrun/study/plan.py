@@ -40,12 +40,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked. `space` describes the axes as plain data; `plugins` are (name, sha256); `trials` None where the space is a grid."""
+    """What was asked. `space` describes the axes as plain data; `plugins` are (name, sha256); `trials` None where the space is a grid.
+
+    Without a `goal` it is the metric that chooses `best` in each run (`dlrun.session.chooser`): the first worker that builds one says which.
+    """
 
     words: tuple[str, ...]
     space: dict[str, Any]
     seeds: tuple[int, ...]
-    goal: Goal
+    goal: Goal | None
     search: str = "grid"
     trials: int | None = None
     timeout: float | None = None

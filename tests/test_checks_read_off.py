@@ -112,3 +112,46 @@ def test_drawings_boards_and_codes_of_two_values() -> None:
     spots = (torch.rand(900, 3, 12, 12, generator=draw(7)) < 0.5).float()
     for picture in (solid, code, code * (torch.rand(900, 1, 12, 12) < 0.3), board, spots, x):
         assert asked("integer_traps", (picture, y)).level == "ok"
+
+
+def lines() -> tuple[Tensor, Tensor]:
+    """Standardised targets [900] of six columns."""
+    x = torch.randn(900, 6, generator=draw(3))
+    y = torch.sin(2 * x[:, 0]) + 0.5 * x[:, 1] * x[:, 2] - 0.4 * x[:, 3]
+    return x, (y - y.mean()) / y.std()
+
+
+@pytest.mark.parametrize("cast", [lambda y: y.int().float(), lambda y: y.long()])
+def test_standardised_targets_cut_to_whole_numbers(cast: Any) -> None:
+    x, y = lines()
+    finding = asked("integer_traps", (x, cast(y)), "loss=mse", "task.kind=regression")
+    assert finding.level == "warning" and "standardised targets" in finding.message
+
+
+def test_targets_cast_in_train_alone() -> None:
+    x, y = lines()
+
+    def cast(cut: Any) -> None:
+        cut["train"][1] = (3 * cut["train"][1]).round()
+
+    finding = asked("integer_traps", (x, 3 * y), spoil=cast)
+    assert finding.level == "warning" and "every target of train is a whole number" in finding.message
+
+
+VOTES = torch.tensor([0.03, 0.12, 0.65, 0.15, 0.05])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda y: y.round(),
+        lambda y: (3 * y).round(),
+        lambda y: torch.multinomial(VOTES, 900, True, generator=draw(2)).float() - 2,
+        lambda y: torch.poisson(y.exp(), generator=draw(2)),
+        lambda y: (torch.rand(900, generator=draw(2)) < 0.2).float() * y.sign(),
+        lambda y: y,
+    ],
+)
+def test_whole_targets_that_were_always_whole(make: Any) -> None:
+    x, y = lines()
+    assert asked("integer_traps", (x, make(y)), "task.kind=regression").level in ("ok", "info")

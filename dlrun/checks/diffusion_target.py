@@ -23,7 +23,7 @@ LEAST_WIDTH, ROWS = 6, 512
 LEFT = 0.1
 """Share of a target's square that may be left over."""
 SIGMAS = 4.5
-RULE = f"times differ; input and clean row explain > {1 - LEFT:.0%} of each target; or inputs and targets vary together by > {SIGMAS:g} sigma"
+RULE = f"times differ; input and clean row explain > {1 - LEFT:.0%} of each target; or they vary together by > {SIGMAS:g} sigma"
 
 
 @check(stage="data", recipe="Hacker's Guide: look at the data right before model(data)")

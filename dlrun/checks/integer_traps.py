@@ -7,7 +7,9 @@ rarest; and going round the circle most are small. Asked of whole numbers alone,
 Colour pictures that hold two values, 0 mostly, are what an integer division by the largest value leaves. So may drawings be, boards and
 one-hot codes: these are of solid areas, or of one channel a pixel. Specks without any order are left of the clipped pixels of a photo.
 
-Cutting off fractions rounds towards 0, so that 0 gets twice its share. Whole numbers by themselves are only told: counts are.
+Cutting off fractions rounds towards 0, so that 0 gets twice its share. Whole numbers by themselves are only told: counts are. Of a narrow
+spread, where a peak at 0 is natural too (differences of rare counts, votes), what is left is known of standardised targets alone: 68 % are
+0, 27 % are 1 or -1, 4 % are 2 or -2. And targets that are whole in train alone, or in val alone, were cast there.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ from dlrun.checks._pictures import alike
 LEAST, PAIRS, PICTURES = 64, 2000, 256
 JUMPS, RATIO, ROUND, MIDDLE = 0.005, 0.7, 0.8, 0.1
 TWICE, SPREAD, MOST = 1.75, 1.2, 0.8
+NEAR, CERTAIN, SOME = 0.03, 200, 0.5
 COLOURS, FEW, ORDER = 3, 0.2, 0.2
 RULE = (
     f"warning: over {JUMPS:.1%} of neighbours jump over 3/4 of the range, {RATIO:g} x as many as over 1/2; or 0 is over {TWICE:g} x as "
     f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}; or under {FEW:.0%} of the values of colour "
-    f"pictures of two values are not 0, and neighbours are alike by less than {ORDER:g}"
+    f"pictures of two values are not 0, and neighbours are alike by less than {ORDER:g}; or y is within {NEAR:g} of standard normals "
+    "cut off, or whole in one split only"
 )
 
 
@@ -41,39 +45,81 @@ def integer_traps(subject: Subject) -> Finding:
     named = {name: leaf.detach().cpu() for name, leaf in parts(rows.x).items()}
     numbers: dict[str, Any] = {}
     for name, leaf in named.items():
-        if leaf.dim() == 4 and min(leaf.shape[-2:]) >= 4:
-            facts = jumps(leaf[:PICTURES])
-            numbers[name] = facts
-            if (
-                facts
-                and facts["far"] > JUMPS
-                and facts["far"] > RATIO * facts["half"]
-                and facts["round"] < ROUND
-                and facts["middle"] > MIDDLE
-            ):
-                text = f"pictures {name}: {facts['far']:.1%} of neighbours jump over 3/4 of the range, {facts['half']:.1%} over 1/2 to 3/4"
-                cause = "bytes wrapped around: uint8 arithmetic beyond 0 or 255"
-                return Finding("warning", text, cause, "convert to float before you scale, shift or add", numbers, RULE)
-    for name, leaf in named.items():
-        if leaf.dim() == 4 and (share := _specks(leaf[:PICTURES])):
-            text = f"pictures {name} in {leaf.shape[1]} colours hold two values only: {share:.1%} are not 0, in no order"
-            numbers[name] = {"share": share}
-            cause = "bytes were divided as integers (x // 255): all but the brightest are 0"
-            return Finding("warning", text, cause, "convert to float first: x.float() / 255", numbers, RULE)
+        if leaf.dim() == 4 and (found := _wrapped(name, leaf[:PICTURES], numbers) or _divided(name, leaf[:PICTURES], numbers)):
+            return found
     tables = {**{name: leaf for name, leaf in named.items() if leaf.dim() == 2 and not is_integer(leaf)}, **_targets(subject, rows.y)}
     told = []
     for name, leaf in tables.items():
         whole = bool((leaf == leaf.round()).all()) and float(leaf.min()) < 0 < float(leaf.max())
-        numbers[name] = cut = _cut(leaf.double().reshape(len(leaf), -1)) if whole else {}
-        if cut and cut["columns"] > 0 and cut["doubled"] > MOST * cut["columns"] and cut["sd"] > SPREAD:
-            text = f"{name} holds whole numbers only, and 0 is {cut['zero']:.2g} x as frequent as 1 and -1"
-            return Finding(
-                "warning", text, "fractions were cut off by a cast to integers", "keep it floating: .float(), no .long()", numbers, RULE
-            )
+        if whole and (found := _cut_off(name, leaf, numbers)):
+            return found
         told += [f"{name} holds whole numbers only, from {leaf.min():g} to {leaf.max():g}"] if whole else []
-    return Finding(
-        "info" if told else "ok", "; ".join(told) or "no trace of lost fractions or wrapped bytes", numbers=numbers, threshold=RULE
-    )
+    text = "; ".join(told) or "no trace of lost fractions or wrapped bytes"
+    return _one_split(subject, rows.y) or Finding("info" if told else "ok", text, numbers=numbers, threshold=RULE)
+
+
+def _wrapped(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where bytes of pictures wrapped around."""
+    numbers[name] = facts = jumps(x) if min(x.shape[-2:]) >= 4 else {}
+    if not facts or facts["far"] <= max(JUMPS, RATIO * facts["half"]) or facts["round"] >= ROUND or facts["middle"] <= MIDDLE:
+        return None
+    text = f"pictures {name}: {facts['far']:.1%} of neighbours jump over 3/4 of the range, {facts['half']:.1%} over 1/2 to 3/4"
+    cause = "bytes wrapped around: uint8 arithmetic beyond 0 or 255"
+    return Finding("warning", text, cause, "convert to float before you scale, shift or add", numbers, RULE)
+
+
+def _divided(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where bytes of pictures were divided as integers."""
+    share = _specks(x)
+    if not share:
+        return None
+    numbers[name] = {"share": share}
+    text = f"pictures {name} in {x.shape[1]} colours hold two values only: {share:.1%} are not 0, in no order"
+    cause = "bytes were divided as integers (x // 255): all but the brightest are 0"
+    return Finding("warning", text, cause, "convert to float first: x.float() / 255", numbers, RULE)
+
+
+def _cut_off(name: str, leaf: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where whole numbers of both signs lost their fractions by a cast."""
+    numbers[name] = cut = _cut(leaf.double().reshape(len(leaf), -1))
+    step = "keep them floating: .float(), no .long() or .int()"
+    if cut and cut["columns"] > 0 and cut["doubled"] > MOST * cut["columns"] and cut["sd"] > SPREAD:
+        text = f"{name} holds whole numbers only, and 0 is {cut['zero']:.2g} x as frequent as 1 and -1"
+        return Finding("warning", text, "fractions were cut off by a cast to integers", step, numbers, RULE)
+    apart = _from_standard(leaf) if name == "y" else 1.0
+    if apart >= NEAR:
+        return None
+    numbers[name] = {**cut, "from_standard_normal_cut_off": apart}
+    zero = float((leaf == 0).float().mean())
+    text = f"{name} holds whole numbers only, {zero:.0%} of them 0: what standardised targets leave when they are cut off"
+    return Finding("warning", text, "standardised targets were cast to integers", step, numbers, RULE)
+
+
+def _one_split(subject: Subject, y: Any) -> Finding | None:
+    """The finding where targets of one split are whole numbers and those of the other are not."""
+    if "val" not in subject.run.data.rows:
+        return None
+    found = {split: _targets(subject, sample(subject, split).y).get("y") for split in ("train", "val")}
+    if any(leaf is None or len(leaf) < LEAST for leaf in found.values()):
+        return None
+    whole = {split: float((leaf == leaf.round()).float().mean()) for split, leaf in found.items() if leaf is not None}
+    cast = next((split for split, other in (("train", "val"), ("val", "train")) if whole[split] == 1 and whole[other] < SOME), "")
+    if not cast:
+        return None
+    other = "val" if cast == "train" else "train"
+    text = f"every target of {cast} is a whole number, {1 - whole[other]:.0%} of those of {other} are not"
+    return Finding("warning", text, f"targets of {cast} were cast to integers", "keep them floating: no .long() or .int()", whole, RULE)
+
+
+def _from_standard(y: Tensor) -> float:
+    """Total variation between whole numbers and standard normal ones whose fractions were cut off; 1 of fewer than 200."""
+    if len(y) < CERTAIN:
+        return 1.0
+    flat, ends = y.flatten().double(), torch.arange(1, 6).double()
+    share = (torch.erf(ends / 2**0.5) - torch.erf((ends - 1) / 2**0.5)) / 2
+    expected = torch.cat((share[1:].flip(0), 2 * share[:1], share[1:]))
+    seen = torch.stack([(flat == value).double().mean() for value in range(-4, 5)])
+    return float(((seen - expected).abs().sum() + 1 - seen.sum()) / 2)
 
 
 def _targets(subject: Subject, y: Any) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ class Cell:
 class Question:
     """What was asked. `space` describes the axes as plain data; `plugins` are (name, sha256); `trials` None where the space is a grid.
 
-    Without a `goal` it is the metric that chooses `best` in each run (`dlrun.session.chooser`): the first worker that builds one says which.
+    Without a `goal` it is the metric that chooses `best` in each run (`dlrun.session.chooser`): the first one built says which.
     """
 
     words: tuple[str, ...]

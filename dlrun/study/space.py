@@ -7,6 +7,7 @@ logarithmic scale, with `int(...)` in whole numbers). `seed=...` is no axis: see
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -143,16 +144,19 @@ def text_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return (
-            value
-            if value and all(c.isalnum() or c in "_-./:%+@" for c in value)
-            else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        )
+        return value if value and all(c.isalnum() or c in "_-./:%+@" for c in value) else quoted(value)
     if isinstance(value, list):
         return "[" + ",".join(text_of(inner) for inner in value) + "]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{text_of(key)}:{text_of(inner)}" for key, inner in value.items()) + "}"
     return repr(value)
+
+
+def quoted(text: str) -> str:
+    """`text` in single quotes; a backslash stands for itself unless a quote follows it."""
+    escaped = re.sub(r"(\\*)'", lambda found: found.group(1) * 2 + "\\'", text)
+    end = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * end}'"
 
 
 def read_words(words: Sequence[str]) -> Space:
@@ -163,7 +167,9 @@ def read_words(words: Sequence[str]) -> Space:
     for word in words:
         try:
             axis = read_axis(parser, word)
-            if axis is None:
+            if single := re.fullmatch(r"\+{0,2}seed=(\d{1,18})", word):
+                seeds.append(int(single[1]))
+            elif axis is None:
                 plain.append(word)
             elif axis.keys == ("seed",):
                 seeds += seeds_of(axis)

@@ -1,0 +1,188 @@
+"""Studies before anything runs: axes, conditions, pairs, what is refused, and cells that are frozen."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from dlrun.config import compose
+from dlrun.config.dump import dump
+from dlrun.errors import UsageError
+from dlrun.study.asking import Asked, ask, identity
+from dlrun.study.space import read_words, text_of
+
+
+def asked(*words: str, **options: str) -> Asked:
+    return ask(["dataset=moons", *words], options)
+
+
+def refused(*words: str, **options: str) -> str:
+    with pytest.raises(UsageError) as error:
+        asked(*words, **options)
+    return "\n".join(error.value.lines)
+
+
+def params(found: Asked) -> list[dict[str, object]]:
+    return [cell.params for cell in found.cells]
+
+
+def test_a_grid_is_every_combination_with_the_last_axis_fastest() -> None:
+    found = asked("model=mlp", "optimizer.lr=1e-4,3e-4", "model.width=choice(8,16,32)")
+    assert params(found) == [{"optimizer.lr": lr, "model.width": width} for lr in (1e-4, 3e-4) for width in (8, 16, 32)]
+    assert [cell.number for cell in found.cells] == [0, 1, 2, 3, 4, 5]
+    assert found.question.search == "grid" and found.question.seeds == (0,)
+
+
+@pytest.mark.parametrize(
+    "word, values",
+    [
+        ("train.steps=range(5)", [0, 1, 2, 3, 4]),
+        ("train.steps=range(10,40,10)", [10, 20, 30]),
+        ("optimizer.lr=sort(3e-3,1e-3)", [1e-3, 3e-3]),
+        ("optimizer.weight_decay=range(0,1,0.25)", [0.0, 0.25, 0.5, 0.75]),
+        ("train.clip_norm=null,1.0", [None, 1.0]),
+    ],
+)
+def test_hydra_s_ways_to_list_values(word: str, values: list[object]) -> None:
+    assert [next(iter(cell.params.values())) for cell in asked(word).cells] == values
+
+
+def test_seeds_are_repetitions_inside_every_cell() -> None:
+    found = asked("optimizer.lr=1e-3,1e-2", "seed=range(3)")
+    assert [[job.seed for job in cell.jobs] for cell in found.cells] == [[0, 1, 2], [0, 1, 2]]
+    assert found.question.seeds == (0, 1, 2) and params(found) == [{"optimizer.lr": 1e-3}, {"optimizer.lr": 1e-2}]
+    alone = asked("seed=3,5")
+    assert len(alone.cells) == 1 and alone.question.seeds == (3, 5)
+
+
+def test_a_cell_is_frozen_as_train_would_compose_it() -> None:
+    found = asked("optimizer.lr=1e-3,1e-2", "model=mlp,linear", "seed=1,2")
+    for cell in found.cells:
+        for job in cell.jobs:
+            words = [f"{key}={text_of(value)}" for key, value in cell.params.items()]
+            assert job.text == dump(compose(["dataset=moons", *words, f"seed={job.seed}"]).saved)
+            assert job.sha256 == sha256(job.text.encode()).hexdigest()
+    assert len({job.sha256 for cell in found.cells for job in cell.jobs}) == 8
+
+
+def test_parts_are_swept_with_the_rule_of_slots() -> None:
+    assert "model cnn has" in refused("model=mlp,cnn", "model.width=8,16")
+    assert params(asked("model=mlp,linear")) == [{"model": "mlp"}, {"model": "linear"}]
+
+
+def test_everything_wrong_is_told_at_once_and_each_once() -> None:
+    lines = refused("model.width=8,-4", "optimizer.lr=a,1e-3", "trian.steps=1,2").splitlines()
+    assert sum("model.width=-4: expected an integer >= 1" in line for line in lines) == 1
+    assert sum("optimizer.lr=a: expected a number" in line for line in lines) == 1
+    assert any("trian.steps=1: unknown key" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "words, options, part",
+    [
+        (["model=mlp"], {}, "nothing varies"),
+        (["optimizer.lr=1,1"], {}, "the same value twice"),
+        (["optimizer.lr=interval(1e-1,1e-4)"], {"trials": "3"}, "the smaller end first"),
+        (["optimizer.lr=tag(log,interval(0,1))"], {"trials": "3"}, "begins above 0"),
+        (["optimizer.lr=tag(lgo,interval(1,2))"], {"trials": "3"}, "expected log"),
+        (["optimizer.lr=interval(1e-4,1e-1)"], {}, "say --trials N"),
+        (["optimizer.lr=interval(1e-4,1e-1)"], {"search": "grid"}, "no points for a grid"),
+        (["optimizer.lr=interval(1e-4,1e-1)"], {"trials": "-3"}, "expected a whole number"),
+        (["optimizer.lr=1e-4,1e-3"], {"search": "grid", "trials": "1"}, "leave --trials away"),
+        (["optimizer.lr=1e-4,1e-3"], {"search": "tpee", "trials": "4"}, "did you mean tpe"),
+        (["optimizer.lr=1e-4,1e-3"], {"goal": "test/accuracy:max"}, "never chooses"),
+        (["optimizer.lr=1e-4,1e-3"], {"goal": "accuracy"}, "expected val/METRIC"),
+        (["optimizer.lr=1e-4,1e-3"], {"goal": "val/accuracy"}, "which is better"),
+        (["seed=interval(0,4)"], {"trials": "3"}, "repetitions"),
+        (["optimizer.lr=1e-4,1e-3", "optimizer.lr=1"], {}, "given twice"),
+        (["~augment=1,2"], {}, "taken away"),
+        (["sweep=nothing_of_this_name"], {}, "no such sweep"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(words: list[str], options: dict[str, str], part: str) -> None:
+    assert part in refused(*words, **options)
+
+
+def test_a_loss_needs_no_direction() -> None:
+    goal = asked("optimizer.lr=1e-4,1e-3", goal="val/loss").question.goal
+    assert goal is not None and (goal.metric, goal.direction) == ("val/loss", "min")
+
+
+def test_intervals_are_searched_and_their_ends_composed_first() -> None:
+    found = asked("optimizer.lr=tag(log,interval(1e-4,1e-1))", "model.width=int(interval(4,64))", trials="20")
+    assert found.cells == [] and found.question.search == "tpe" and found.question.trials == 20
+    lr, width = found.space.axes
+    assert (lr.low, lr.high, lr.log, lr.whole) == (1e-4, 1e-1, True, False) and (width.low, width.high, width.whole) == (4, 64, True)
+    assert width.at(7.4).words == ("model.width=7",)
+    assert "expected an integer >= 1, found 0" in refused("model.width=int(interval(0,64))", trials="3")
+
+
+SHEET = """
+space:
+  optimizer.lr: [1e-3, 1e-2]
+  model: mlp,linear
+  model.width: [8, 16]
+pairs:
+  - {train.batch_size: [32, 128], train.steps: [40, 10]}
+when: {model.width: {model: mlp}}
+words: [train.log_every=5]
+seeds: 2
+goal: val/loss
+"""
+
+
+def sheet(folder: Path, text: str) -> str:
+    (folder / "mine.yaml").write_text(text, "utf-8")
+    return f"sweep={folder / 'mine.yaml'}"
+
+
+def test_a_sheet_has_pairs_and_conditions(tmp_path: Path) -> None:
+    found = asked(sheet(tmp_path, SHEET))
+    assert len(found.cells) == 2 * (2 + 1) * 2
+    for cell in found.cells:
+        assert ("model.width" in cell.params) == (cell.params["model"] == "mlp")
+        assert (cell.params["train.batch_size"], cell.params["train.steps"]) in ((32, 40), (128, 10))
+        assert "log_every: 5" in cell.jobs[0].text
+    assert found.question.seeds == (0, 1) and found.question.goal is not None
+
+
+def test_the_command_line_takes_the_place_of_what_a_sheet_says(tmp_path: Path) -> None:
+    found = asked(sheet(tmp_path, SHEET), "optimizer.lr=0.5", "seed=7", goal="val/accuracy:max")
+    assert {"optimizer.lr"} & set(found.cells[0].params) == set() and "lr: 0.5" in found.cells[0].jobs[0].text
+    assert found.question.goal is not None and found.question.goal.metric == "val/accuracy"
+    assert "go together" in refused(sheet(tmp_path, SHEET), "train.steps=5")
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("spcae: {optimizer.lr: [1, 2]}", "did you mean space"),
+        ("space: {seed: [1, 2]}", "seeds: 5"),
+        ("space: {optimizer.lr: []}", "expected a list of values"),
+        ("pairs: [{train.steps: [1, 2], train.batch_size: [3]}]", "as many values of each"),
+        ("space: {model: [mlp, linear], model.width: [8]}\nwhen: {model.width: {model: cnn}}", "never is cnn"),
+        ("space: {optimizer.lr: [1, 2]}\nseeds: 0", "seeds: expected a number"),
+        ("space: {optimizer.lr: [1, 2]}\ngoal: test/loss", "never chooses"),
+        ("space: {optimizer.lr: [1, 2]}\ntrials: many", "expected a whole number"),
+    ],
+)
+def test_a_sheet_that_is_wrong_is_refused(tmp_path: Path, text: str, part: str) -> None:
+    assert part in refused(sheet(tmp_path, text))
+
+
+def test_equal_questions_have_one_identity() -> None:
+    one, same, other = (asked(f"optimizer.lr=1e-3,{rate}") for rate in ("1e-2", "1e-2", "2e-2"))
+    assert identity(one.question) == identity(same.question) != identity(other.question)
+    more = asked("optimizer.lr=interval(1e-3,1e-2)", trials="30").question
+    assert identity(more) == identity(asked("optimizer.lr=interval(1e-3,1e-2)", trials="60").question)
+
+
+def test_texts_are_read_back_as_they_were() -> None:
+    for value in ("plain", "with space", "it's", "a,b", "x\\y", "", 1e-5, 3, True, None, [1, "a b"], {"k": [1.5, None]}):
+        axis_free = read_words([f"k={text_of(value)}"])
+        assert axis_free.words == (f"k={text_of(value)}",)
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        assert OverridesParser.create().parse_override(f"k={text_of(value)}").value() == value

@@ -174,12 +174,6 @@ def gan2_wasserstein(out, y) -> Tensor:
     return 4 * (cut.mean() - real.mean()) - held.mean()
 
 
-@register.loss
-def gan2_least_squares(out, y) -> Tensor:
-    _, real, cut, held = out
-    return (real - 1).square().mean() + cut.square().mean() + (held - 1).square().mean()
-
-
 @register.metric(best="min", whole=True)
 def gan2_energy(out, y) -> Tensor:
     """Energy distance between samples and data."""

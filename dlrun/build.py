@@ -17,6 +17,7 @@ from dlrun.data import Data, cache_root, prepare
 from dlrun.ema import Ema
 from dlrun.errors import DlrunError, UsageError
 from dlrun.functional.criteria import couples_rows
+from dlrun.masking import mask_notes
 from dlrun.noise import seed_generators
 from dlrun.owners import build_optimizers
 from dlrun.parts import build_loss, build_metrics, make, slots
@@ -148,7 +149,8 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     run.notes = notes
     if train["ema"] is not None and with_optimizers:
         run.ema = Ema(modules, train["ema"])
-    run.notes += [*drop_unfit_metrics(run), *settle_scores(run), *spare_mixed_labels(run)]
+    run.notes += [note] if isinstance(note := getattr(task, "note", None), str) else []
+    run.notes += [*drop_unfit_metrics(run), *settle_scores(run), *spare_mixed_labels(run), *mask_notes(run)]
     seed_generators(seed, "start")
     task.start(run.nets)
     return run

@@ -94,7 +94,7 @@ def test_counted_targets_alone_make_the_loss_the_metrics_and_the_mean_over_batch
 def test_a_mask_that_is_none_is_refused() -> None:
     learned = task("supervised", DataSpec(in_shape=(3, 1), out_shape=(3,), kind="graph"))
     nets, y = Networks({"model": torch.nn.Identity()}), torch.zeros(2, 3)
-    with pytest.raises(UsageError, match=r"bool, of the first axes of y \[2, 3\]; found \[2, 3\] float32"):
+    with pytest.raises(UsageError, match=r"mask, bool, .*\(first axes of y, \[2, 3\]\).*found \[2, 3\] float32"):
         learned.evaluate(nets, Batch({"x": y, "y": y, "mask": y}))
     with pytest.raises(UsageError, match=r"the network gives \[2\]"):
         learned.evaluate(nets, Batch({"x": y[:, 0], "y": y, "mask": y == 0}))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from parts import CLASSES, NUMBERS, POINTS, RING, TOKENS, B, batch_for, bound, built, networks, task
+from parts import CLASSES, NUMBERS, POINTS, RING, TOKENS, B, batch_for, bound, built, networks, rows, task
 from torch import Tensor, nn
 
 from dlrun import registry
@@ -248,3 +248,38 @@ def test_rows_without_x_are_named() -> None:
     made = supervised(NUMBERS)
     with pytest.raises(UsageError, match="this dataset gives image, label: name them x and y"):
         made.outputs(networks(made, NUMBERS), Batch({"image": torch.zeros(2, 3), "label": torch.zeros(2)}))
+
+
+STEPS = DataSpec(in_shape=(6,), out_shape=(2,), kind="classification", classes=2, vocab=11)
+
+
+@pytest.mark.parametrize("name", ["supervised", "classification"])
+@pytest.mark.parametrize("network", ["lstm", "gru", "rnn", "transformer"])
+def test_a_mask_beside_x_reaches_a_network_that_takes_it(name: str, network: str) -> None:
+    made = task(name, STEPS)
+    nets = networks(made, STEPS, model=network)
+    x, real = torch.randint(0, 11, (B, 6)), torch.arange(6) < torch.randint(2, 7, (B, 1))
+    y = torch.randint(0, 2, (B,))
+    padded = torch.where(real, x, torch.randint(0, 11, (B, 6)))
+    given: list[dict[str, Any]] = [{"x": x, "mask": real}, {"x": padded, "mask": real}, {"x": (x, real)}, {"x": x}]
+    with torch.no_grad():
+        beside, other, paired, unmasked = [made.evaluate(nets, Batch({**found, "y": y}))["loss"].value() for found in given]
+    assert beside == other == paired != unmasked  # what stands in the padding changes no number
+
+
+@pytest.mark.parametrize("name", ["supervised", "classification"])
+def test_a_mask_that_nobody_reads_is_refused(name: str) -> None:
+    made = task(name, CLASSES)
+    nets = networks(made, CLASSES)
+    batch = Batch({"x": rows((1, 8, 8)), "y": torch.randint(0, 10, (32,)), "mask": torch.ones(32, 8, dtype=torch.bool)})
+    with pytest.raises(UsageError, match=r"or which steps of x there are \(this network takes none.*found \[32, 8\] bool"):
+        made.evaluate(nets, batch)
+    with pytest.raises(UsageError, match="takes mask, bool"):
+        made.evaluate(nets, batch.replace(mask=torch.ones(32)))
+
+
+def test_classification_counts_every_row() -> None:
+    made = task("classification", CLASSES)
+    batch = Batch({"x": rows((1, 8, 8)), "y": torch.randint(0, 10, (32,)), "mask": torch.arange(32) < 9})
+    with pytest.raises(UsageError, match="say task=supervised, which reads mask"):
+        made.evaluate(networks(made, CLASSES), batch)

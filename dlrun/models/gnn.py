@@ -60,6 +60,8 @@ class Layer(nn.Module):
 class Gnn(nn.Module):
     """x = {nodes [B, N, F], adjacency [B, N, N], mask [B, N]} or a tuple of these -> [B, N, ...] or [B, ...]."""
 
+    takes_mask = True
+
     def __init__(
         self, features: int, nodes: int, final: tuple[int, ...], pool: bool, width: int, depth: int, how: str, activation: str, shared: bool
     ) -> None:

@@ -50,6 +50,8 @@ class Embedding(nn.Module):
 class Transformer(nn.Module):
     """Tokens [B, T], or (tokens, mask), -> [B, T, V]; with `pool`, [B, *out_shape] from one position or their mean."""
 
+    takes_mask = True
+
     def __init__(
         self, vocab: int, length: int, out_shape: tuple[int, ...], pool: str, design: Design, depth: int, positions: str,
         separator: int | None, tied: bool, readout_bias: bool,

@@ -36,6 +36,8 @@ class Recurrent(nn.Module):
     Layers are cells of one layer each: torch's own dropout between layers draws from a stream that a resumed run on a GPU cannot restore.
     """
 
+    takes_mask = True
+
     def __init__(
         self, model: str, cell: Callable[..., nn.RNNBase], features: int, vocab: int | None, out_shape: tuple[int, ...], form: Form
     ) -> None:

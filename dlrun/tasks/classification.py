@@ -13,8 +13,9 @@ from torch import Tensor
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference, units, unwrap
+from dlrun.functional.masks import counts_targets, network_input
 from dlrun.task import LossTask
-from dlrun.types import DataSpec, Metric, NetworkShape
+from dlrun.types import DataSpec, Metric, Networks, NetworkShape
 
 
 class classification(LossTask):
@@ -42,6 +43,14 @@ class classification(LossTask):
         if not spec.classes:
             raise UsageError(f"task classification needs classes, this data has none (kind {spec.kind}): say task=supervised")
         return {"model": NetworkShape(spec.in_shape, (spec.classes,))}
+
+    def outputs(self, nets: Networks, batch: Batch) -> Any:
+        """net(x), or net((x, mask)) where a mask says which steps of x there are. UsageError for another mask, or no x."""
+        if "x" not in batch:
+            raise UsageError(f"task classification reads x and y from a batch; this dataset gives {', '.join(batch)}: name them x and y")
+        if counts_targets(batch.get("mask"), batch.get("y")):
+            raise UsageError("task classification counts every target (-100 in y: not counted): say task=supervised, which reads mask")
+        return nets.model(network_input(nets.model, batch, "classification"))
 
     def count(self, batch: Batch) -> Tensor | float:
         """What the loss says it is a mean over (counted rows, weighed by class where it has weights), else rows."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
 from dlrun.functional.criteria import reference, units, unwrap
+from dlrun.functional.masks import counts_targets, network_input
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Metric, Networks, NetworkShape
 
@@ -57,17 +57,9 @@ def of_targets(kind: str, spec: DataSpec) -> str:
 
 
 def mask_of(batch: Batch) -> Tensor | None:
-    """Which targets count; None where all do. Raises UsageError for a mask that is no such thing."""
-    mask, y = batch.get("mask"), batch.get("y")
-    if mask is None or y is None:
-        return None
-    if isinstance(mask, Tensor) and isinstance(y, Tensor) and mask.dtype == torch.bool and y.shape[: mask.dim()] == mask.shape:
-        return mask
-    found = f"{list(mask.shape)} {str(mask.dtype).removeprefix('torch.')}" if isinstance(mask, Tensor) else type(mask).__name__
-    raise UsageError(
-        f"task supervised takes mask as which targets count: bool, of the first axes of y {list(getattr(y, 'shape', []))}; found {found}: "
-        "give it another name if it means something else"
-    )
+    """Which targets count; None where all do."""
+    mask = batch.get("mask")
+    return mask if counts_targets(mask, batch.get("y")) else None
 
 
 def unmasked(out: Any, y: Any, mask: Tensor | None) -> tuple[Any, Any]:
@@ -84,7 +76,8 @@ class supervised(LossTask):
     """The network is called as net(x) with x as the dataset gives it (a tensor, tuple or dict); the loss gets its output whole.
 
     Where a batch holds `mask` (bool, [B] or [B, N ...]: the first axes of y), only targets whose mask is true count: loss and metrics get
-    those of outputs and targets, [M, ...] each, and padding changes no number.
+    those of outputs and targets, [M, ...] each, and padding changes no number. A mask of steps of x, where a target is not one a step, goes
+    to a network that takes it (`functional/masks.py`).
 
     `kind` says what is learned, which decides the default loss and metrics and what checks apply; null: inferred from data and loss.
     `scores`: what outputs for classes and labels are, so that metrics read them rightly; null: as the loss takes them (`dlrun/scoring.py`).
@@ -146,10 +139,10 @@ class supervised(LossTask):
         return {"model": NetworkShape(spec.in_shape, shape)}
 
     def outputs(self, nets: Networks, batch: Batch) -> Any:
-        """net(x). Raises UsageError where a batch has no x."""
+        """net(x), or net((x, mask)). Raises UsageError where a batch has no x, or a mask that is neither the targets' nor the network's."""
         if "x" not in batch:
             raise UsageError(f"task supervised reads x (and y) from a batch; this dataset gives {', '.join(batch)}: name them x and y")
-        return nets.model(batch["x"])
+        return nets.model(network_input(nets.model, batch, "supervised"))
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
         """loss(out, y), or (loss, terms) if it gives both; y is None where the dataset has none."""

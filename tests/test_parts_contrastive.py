@@ -47,9 +47,21 @@ def test_a_second_view_of_the_dataset_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(batch["x"], rows["x"]) and torch.equal(batch["x2"], rows["x2"])
 
 
-def test_one_view_alone_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"two views of a row: say augment\.random_crop=random_crop"):
-        runs.start(tmp_path, "task=contrastive")
+def test_without_augmentations_views_differ_by_noise_of_its_size() -> None:
+    run = build_run(compose([*runs.QUIET, "task=contrastive", "task.noise=0.25"]))
+    raw = run.data.head("train", 300)
+    one, again = (run.task.prepare(raw, Noise(0, 3)) for _ in range(2))
+    first, second = one["x"] - raw["x"], one["x2"] - raw["x"]
+    assert first.std() == pytest.approx(0.25, rel=0.02) and second.std() == pytest.approx(0.25, rel=0.02)
+    assert abs(float((first * second).mean())) < 0.25**2 * 0.03 and torch.equal(one["x2"], again["x2"])
+    assert any("views differ by noise of 0.25" in note for note in run.notes)
+
+
+def test_tokens_alone_are_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {"x": torch.randint(0, 9, (40, 3))}
+    monkeypatch.setitem(registry.PLUGINS["dataset"], "whole", lambda: Splits(whole, whole))
+    with pytest.raises(UsageError, match="two views of floating-point rows by noise; of others give x2"):
+        runs.start(tmp_path, "task=contrastive", "dataset=whole")
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="train.accumulate must be 1"):
         built("train.accumulate=2")

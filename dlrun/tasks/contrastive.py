@@ -19,7 +19,7 @@ from dlrun.batch import Batch
 from dlrun.errors import UsageError
 from dlrun.functional.contrast import alignment, gaussian_pairs, unit
 from dlrun.noise import Noise
-from dlrun.ranges import Count
+from dlrun.ranges import Count, Positive
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Look, Mean, Networks, NetworkShape, Whole
 
@@ -31,7 +31,8 @@ def _log(total: Tensor, count: Tensor) -> float:
 
 
 class contrastive(LossTask):
-    """x [B, ...]; a second view `x2` where the dataset gives one, else x again. Every view goes through the configured augmentations.
+    """x [B, ...]; a second view `x2` where the dataset gives one, else x again. Every view goes through the configured augmentations;
+    without any, and without x2, it gets Gaussian noise of standard deviation `noise`.
 
     The loss gets a tuple of both views' projections [B, projection], and the labels where there are any (`triplet` reads them, `info_nce`
     and `align_uniform` don't). Evaluation sees augmented views too: of equal ones there would be nothing to tell.
@@ -41,8 +42,12 @@ class contrastive(LossTask):
     couples_rows = True
     slots = MappingProxyType({"model": ("encoder", "head")})
 
-    def __init__(self, augments: Sequence[Callable[[Batch, Noise], Batch]], *, features: Count, projection: Count) -> None:
-        self.augments, self.features, self.projection = augments, features, projection
+    def __init__(self, augments: Sequence[Callable[[Batch, Noise], Batch]], *, features: Count, projection: Count, noise: Positive) -> None:
+        self.augments, self.features, self.projection, self.noise = augments, features, projection, noise
+        if not augments:
+            self.note = (
+                f"views differ by noise of {noise:g}, unless the data gives x2: no augmentation is named (augment.rotate=rotate ...)"
+            )
 
     def default_loss(self, spec: DataSpec) -> str | None:
         """InfoNCE."""
@@ -53,15 +58,20 @@ class contrastive(LossTask):
         return {"encoder": NetworkShape(spec.in_shape, (self.features,)), "head": NetworkShape((self.features,), (self.projection,))}
 
     def prepare(self, batch: Batch, noise: Noise) -> Batch:
-        """x and x2 become the two views. Raises UsageError where there is nothing to tell them apart."""
+        """x and x2 become the two views. Raises UsageError where nothing can tell them apart."""
         if "x" not in batch:
             raise UsageError(f"task contrastive reads x (and x2) from a batch; this dataset gives {', '.join(batch)}")
-        if not self.augments and "x2" not in batch:
-            raise UsageError("task contrastive needs two views of a row: say augment.random_crop=random_crop, or give x2 beside x")
-        first = self._view(batch["x"], Noise(*noise.key, "first view"))
-        return batch.replace(x=first, x2=self._view(batch["x2" if "x2" in batch else "x"], Noise(*noise.key, "second view")))
+        x = batch["x"]
+        if not self.augments and "x2" not in batch and not (isinstance(x, Tensor) and x.is_floating_point()):
+            raise UsageError(
+                "task contrastive makes two views of floating-point rows by noise; of others give x2 beside x, or augmentations"
+            )
+        first = self._view(x, Noise(*noise.key, "first view"), "x2" in batch)
+        return batch.replace(x=first, x2=self._view(batch["x2" if "x2" in batch else "x"], Noise(*noise.key, "second view"), "x2" in batch))
 
-    def _view(self, x: Any, noise: Noise) -> Any:
+    def _view(self, x: Any, noise: Noise, paired: bool) -> Any:
+        if not self.augments and not paired:
+            return x + self.noise * torch.randn(x.shape, generator=noise.generator("views", x.device), device=x.device, dtype=x.dtype)
         view = Batch({"x": x.clone() if isinstance(x, Tensor) else x})
         for number, augment in enumerate(self.augments):
             view = augment(view, Noise(*noise.key, number))

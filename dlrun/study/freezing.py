@@ -13,6 +13,7 @@ from typing import Any
 from dlrun.config.composing import Config, Nodes, compose
 from dlrun.config.dump import dump
 from dlrun.config.places import printable
+from dlrun.config.reach import seals
 from dlrun.errors import UsageError
 from dlrun.study.plan import Cell, Job
 from dlrun.study.space import Point, Space
@@ -41,7 +42,7 @@ class Freezer:
         for seed in self.seeds or (None,):
             config = self.compose(points, *([] if seed is None else [f"seed={seed}"]))
             text = dump(config.saved)
-            jobs.append(Job(number, config.resolved["seed"], text, sha256(text.encode()).hexdigest()))
+            jobs.append(Job(number, config.resolved["seed"], text, sha256(text.encode()).hexdigest(), seals(config.paths) or {}))
         params = {key: value for point in points for key, value in point.values.items()}
         return Cell(number, params, tuple(jobs), source)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -20,12 +20,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a cell with a seed. `text` is its frozen config.yaml, `sha256` the sum of that."""
+    """One training: a cell with a seed. `text` is its frozen config.yaml, `sha256` the sum of that, `seals` its typed paths."""
 
     cell: int
     seed: int
     text: str
     sha256: str
+    seals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

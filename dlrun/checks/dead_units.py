@@ -14,6 +14,7 @@ from dlrun.checks._dependence import awaken
 from dlrun.checks._flow import quiet
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._functions import Functions, Heard
+from dlrun.checks._players import each
 from dlrun.run import Run
 
 ROWS, BATCHES, FEWEST = 512, 16, 64
@@ -29,7 +30,7 @@ RULE = (
 def dead_units(subject: Subject) -> Finding:
     """Forwards in train mode, dropout off, until 512 rows were seen."""
     if subject.loss_task is None:
-        return skipped("a task of several objectives has no single forward to listen to")
+        return each(subject, dead_units)
     run = awaken(subject.copy())
     quiet(run)
     calls, rows = _listen(subject, run)

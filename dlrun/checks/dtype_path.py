@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._frame import Finding, Subject, check, tensors
 
 LOST = 0.3
 """Share of the root mean square that a cast takes away from which it is loud."""
@@ -62,7 +62,7 @@ class Casts(TorchDispatchMode):
 def dtype_path(subject: Subject) -> Finding:
     """One forward and one loss, with every cast watched; types of inputs, weights and outputs beside each other."""
     if subject.loss_task is None:
-        return skipped("a task of several objectives has no single output")
+        return _of_players(subject)
     run = subject.copy()
     batch = subject.prepared(run, subject.few)
     with Casts() as net:
@@ -73,20 +73,38 @@ def dtype_path(subject: Subject) -> Finding:
     given = {_short(t) for t in tensors(outputs) if t.is_floating_point()}
     worst, where = max(((net.seen, "the network"), (loss.seen, "the loss")), key=lambda pair: pair[0].lost)
     numbers: dict[str, Any] = {"weights": sorted(weights), "outputs": sorted(given), "loss": _short(value), "lost": worst.lost}
-    if net.seen.overflowed or loss.seen.overflowed:
-        text = f"a cast {net.seen.overflowed or loss.seen.overflowed} overflows to infinity"
-        return Finding("error", text, "values above 65504 do not fit half precision", "scale them, or use bf16", numbers, RULE)
-    if worst.lost > LOST:
-        shown = ", ".join(f"{number:.3g}" for number in worst.example)
-        text = f"{where} casts {worst.kind} and loses {min(worst.lost, 1):.0%} of the values (such as {shown})"
-        cause = "a .long(), .int() or .byte() of values between whole numbers: they become 0 or 1"
-        return Finding("warning", text, cause, "leave them floats", numbers, RULE)
+    if found := _lossy(net.seen.overflowed or loss.seen.overflowed, worst, where, numbers):
+        return found
     if "float64" in given and "float64" not in weights and weights:
         text = f"outputs are float64, weights {', '.join(sorted(weights))}"
         return Finding("info", text, "numpy's or a table's float64 entered the network", "cast it to float32", numbers, RULE)
     if not given and tensors(outputs):
         return Finding("info", "the network gives whole numbers", numbers=numbers, threshold=RULE)
     return Finding("ok", f"{', '.join(sorted(given))} all the way", numbers=numbers, threshold=RULE)
+
+
+def _lossy(overflowed: str, worst: Seen, where: str, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a cast overflowed, or lost what the values say."""
+    if overflowed:
+        text = f"a cast {overflowed} overflows to infinity"
+        return Finding("error", text, "values above 65504 do not fit half precision", "scale them, or use bf16", numbers, RULE)
+    if worst.lost <= LOST:
+        return None
+    shown = ", ".join(f"{number:.3g}" for number in worst.example)
+    text = f"{where} casts {worst.kind} and loses {min(worst.lost, 1):.0%} of the values (such as {shown})"
+    cause = "a .long(), .int() or .byte() of values between whole numbers: they become 0 or 1"
+    return Finding("warning", text, cause, "leave them floats", numbers, RULE)
+
+
+def _of_players(subject: Subject) -> Finding:
+    """The verdict on a step of several objectives: casts in all of its networks and losses, and the types of what networks give."""
+    run = subject.copy()
+    with Casts() as step:
+        heard = subject.heard(run, subject.prepared(run, subject.few), training=True)
+    given = {_short(t) for calls in heard.values() for t in tensors(calls) if t.is_floating_point()}
+    numbers: dict[str, Any] = {"outputs": sorted(given), "lost": step.seen.lost}
+    found = _lossy(step.seen.overflowed, step.seen, "a step", numbers)
+    return found or Finding("ok", f"{', '.join(sorted(given)) or 'no floats'} all the way", numbers=numbers, threshold=RULE)
 
 
 def _short(value: Tensor) -> str:

@@ -17,6 +17,7 @@ from dlrun.batch import map_leaves
 from dlrun.checks._dependence import Dependence, calls, differing, exchanged
 from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
 from dlrun.checks._functions import Functions
+from dlrun.checks._players import draws, each
 
 ROWS, MANY = 16, 4
 LOST, KEPT = 1e-7, 1e-4
@@ -31,7 +32,9 @@ RULE = "outputs of other rows differ by more than 10 x equal forwards + 1e-6 x t
 )
 def input_matters(subject: Subject) -> Finding:
     """Every row gets the inputs of another row; then each tensor of x alone."""
-    if subject.loss_task is None or subject.kind == "gan":
+    if subject.loss_task is None:
+        return each(subject, input_matters, draws)
+    if subject.kind == "gan":
         return skipped("a task that draws its inputs has none that must matter")
     probe = Dependence(subject, ROWS)
     if probe.x is None or len(probe.batch) < 2:

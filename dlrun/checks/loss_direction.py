@@ -3,6 +3,7 @@
 The catalogue's rule, a step from the outputs towards the targets, fails for sound losses whose outputs are no targets (Poisson with a log
 link, quantiles). What all have in common: for equal outputs the slope falls with the target. A larger target pulls its own output up more.
 So the slope is held against the targets, element by element. Classes are asked by `ce_gradient_signature`.
+Players have no such targets: `_opposed.py` asks whether they pull against each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
 
 LEAST = 8
@@ -30,7 +32,7 @@ def loss_direction(subject: Subject) -> Finding:
     """Slopes of the loss at equal outputs, beside the targets; targets that a loss of shares cannot take."""
     asked = probe(subject)
     if asked is None:
-        return skipped("there is no single loss of tensors")
+        return opposed(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
     if subject.kind == "contrastive":
         return contrast(subject, asked)
     if asked.targets.mode not in ("labels", "numbers", "shares"):

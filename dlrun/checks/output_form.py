@@ -18,6 +18,7 @@ from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import hot, is_likelihood, refusal
+from dlrun.checks._ranges import ranges
 
 TOO_MUCH = 0.25
 """Share of what there is to gain that outputs of this form cannot gain, from which it is an error."""
@@ -38,7 +39,7 @@ def output_form(subject: Subject) -> Finding:
     """The form of the outputs, found by stretching the last layer, and the least loss that it allows."""
     asked = probe(subject)
     if asked is None:
-        return skipped("there is no single loss of tensors")
+        return ranges(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
     shape = form(subject, asked)
     numbers: dict[str, Any] = {"form": shape.name, "least": float(asked.out.min()), "largest": float(asked.out.max())}
     if shape.name == "shares" and shape.axis == 0 and asked.out.dim() > 1 and len(asked.out) > 2:

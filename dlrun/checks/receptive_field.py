@@ -16,6 +16,7 @@ from torch import Tensor
 from dlrun.batch import leaves
 from dlrun.checks._dependence import Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._players import draws, each
 
 REGIONS = 16
 ROWS, FEW_ROWS, LARGE = 8, 2, 2**15
@@ -31,7 +32,9 @@ RULE = f"more than {SHARE:.0%} of the regions, steps, columns or channels reach 
 )
 def receptive_field(subject: Subject) -> Finding:
     """Along each axis of each tensor of x: at most 16 regions, the share of which reaches an output."""
-    if subject.loss_task is None or subject.kind == "gan":
+    if subject.loss_task is None:
+        return each(subject, receptive_field, draws)
+    if subject.kind == "gan":
         return skipped("a task that draws its inputs has none that must matter")
     probe = _probe(subject)
     if probe.x is None or len(probe.batch) < 2 or not probe.base:

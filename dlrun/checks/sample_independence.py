@@ -2,7 +2,8 @@
 
 Exact: one row is exchanged, every other row's output must stay as it is. In train mode a batch norm mixes rows by design, so only
 evaluation is asked. What mixes rows: axis 0 read as time (batch_first), attention or softmax or a mean over the batch, a view that cuts
-across rows, statistics of the batch where running ones belong. What carries over: a hidden state kept from one call to the next.
+across rows, statistics of the batch where running ones belong. What carries over: a hidden state kept from one call to the next. Of
+players those that make rows of data are held to it; a critic may compare the rows of a batch (Salimans et al. 2016, section 3.2).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dlrun.batch import Batch, leaves
 from dlrun.checks._dependence import awaken, calls, sample
 from dlrun.checks._frame import Finding, Subject, check, gap, largest, skipped, tensors
 from dlrun.checks._modes import stuck, written
+from dlrun.checks._players import each
 from dlrun.noise import seed_generators
 from dlrun.run import Run
 
@@ -44,7 +46,7 @@ class Setting:
 def sample_independence(subject: Subject) -> Finding:
     """Exchange the first and the last of 7 rows; run a batch before and after another one; look whether forward writes into its input."""
     if subject.loss_task is None:
-        return skipped("a task of several objectives has no single output a row")
+        return each(subject, sample_independence, lambda player, found: not player.makes)
     setting = _setting(subject)
     if setting is None:
         return skipped("there are fewer than two different rows")

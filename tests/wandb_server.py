@@ -121,6 +121,8 @@ class Store:
         if not same:
             self.artifacts.append({**wanted, "files": [], "state": "PENDING"})
         number = same[0] if same else len(self.artifacts) - 1
+        if same:  # the version is known: it gets the new names
+            self.artifacts[number]["aliases"] = [*self.artifacts[number]["aliases"], *wanted.get("aliases", [])]
         sequence = {"id": "s", "latestArtifact": None}
         state = self.artifacts[number]["state"]
         return {"createArtifact": {"artifact": {"id": str(number), "state": state, "artifactSequence": sequence}}}

@@ -60,8 +60,12 @@ class Models:
         return sorted(int(name.removeprefix("step-")) for name in names if name.removeprefix("step-").isdigit())
 
     def _send(self, step: int, aliases: list[str]) -> None:
-        """Hand one checkpoint over; its files are linked first, since training may prune it meanwhile."""
-        if (step in self.done and not aliases) or any(step == known for known, _ in self._sent):
+        """Hand one checkpoint over; its files are linked first, since training may prune it meanwhile.
+
+        One that was sent before is sent for its `aliases` alone: W&B knows it by its digest and stores nothing twice.
+        """
+        again = step in self.done or any(step == known for known, _ in self._sent)
+        if again and not aliases:
             return
         with tempfile.TemporaryDirectory(dir=self._directory / "wandb") as folder:
             copy = Path(folder) / "checkpoint"
@@ -71,7 +75,7 @@ class Models:
                 return  # pruned at this moment, or damaged: `at_end` counts it
             artifact = self._wandb.Artifact(f"model-{self._run.id}", type="model", metadata={"step": step})
             artifact.add_dir(str(copy))
-            self._sent.append((step, self._run.log_artifact(artifact, aliases=["latest", f"step-{step}", *aliases])))
+            self._sent.append((step, self._run.log_artifact(artifact, aliases=[*([] if again else ["latest"]), f"step-{step}", *aliases])))
 
 
 def _take(source: Path, target: Path) -> None:

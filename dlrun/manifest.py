@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -18,6 +19,7 @@ from dlrun.rundir import command_line
 PACKAGES = ("dlrun", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "safetensors", "wandb", "scikit-learn")
 
 
+@functools.cache
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that a result may depend on."""
     found: dict[str, str | None] = {"python": platform.python_version()}
@@ -29,8 +31,9 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+@functools.cache
 def git(folder: Path) -> dict[str, Any] | None:
-    """Commit and dirtiness of the checkout that `folder` lies in; None outside one."""
+    """Commit and dirtiness of the checkout that `folder` lies in, when first asked; None outside one."""
     base = ["git", "-C", str(folder)]
     try:
         commit = subprocess.run([*base, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2)

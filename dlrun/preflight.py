@@ -32,6 +32,9 @@ def preflight(session: Session) -> None:
     )
     for note in [*run.notes, *filter(None, [kind_line(run)])]:
         console.line(note)
+    if session.host.unchecked is not None:
+        console.line(f"checks: {session.host.unchecked}")
+        return
     batch = prepare(run, 0, 0, run.data.batches(0)[0])
     for line in describe_lines({"train": batch, **evaluated(run, len(batch))}):
         console.line(line)

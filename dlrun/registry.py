@@ -5,6 +5,7 @@ Built-in parts are found by name and imported when first used; nothing else in a
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -30,9 +31,10 @@ PLUGINS: dict[str, dict[str, Any]] = {group: {} for group in FOLDERS}
 """Parts that plugins brought: group -> name -> the function or class."""
 
 
-def builtin_names(group: str) -> list[str]:
-    """Names of the parts dlrun brings for `group`, by directory listing (imports nothing)."""
-    return sorted(path.stem for path in (PACKAGE / FOLDERS[group]).glob("*.py") if not path.stem.startswith("_"))
+@functools.cache
+def builtin_names(group: str) -> tuple[str, ...]:
+    """Names of the parts dlrun brings for `group`, by directory listing (imports nothing), looked up once."""
+    return tuple(sorted(path.stem for path in (PACKAGE / FOLDERS[group]).glob("*.py") if not path.stem.startswith("_")))
 
 
 def names(group: str) -> list[str]:

@@ -5,6 +5,7 @@ The loop trains; everything a user sees or keeps of it passes through here.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ from dlrun.events import Events
 from dlrun.finite import NonFinite, Watch, broken_parameter
 from dlrun.fitted import fitted
 from dlrun.histograms import NAME, Histograms, cut_back
+from dlrun.hosting import Host
 from dlrun.run import Run
 from dlrun.rundir import RunDir
-from dlrun.signals import Stop
+from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.state import capture, check_session, restore
 from dlrun.steplog import StepLog
@@ -32,6 +34,12 @@ from dlrun.stopwatch import Stopwatch, waiter
 from dlrun.telemetry import Telemetry
 from dlrun.unfit import say_undefined
 from dlrun.watching import Watchers, findings_of
+
+
+def facts_of(run: Run) -> str:
+    """What baselines depend on: equal for runs that differ in networks, optimizers and seeds alone."""
+    parts = {group: run.config.get(group) for group in ("dataset", "task", "loss", "metric", "augment", "device")}
+    return json.dumps([parts, run.data.fingerprint, run.scores.name, run.scores.signed], sort_keys=True, default=str)
 
 
 def chooser(run: Run) -> tuple[str, str]:
@@ -45,8 +53,9 @@ def chooser(run: Run) -> tuple[str, str]:
 class Session:
     """One run in progress in its directory."""
 
-    def __init__(self, run: Run, directory: RunDir, console: Console) -> None:
-        self.run, self.directory, self.console, self.stop = run, directory, console, Stop()
+    def __init__(self, run: Run, directory: RunDir, console: Console, host: Host | None = None) -> None:
+        self.run, self.directory, self.console, self.host = run, directory, console, host or Host()
+        self.stop = self.host.stop
         self.watch = Watch(run.device)
         log = run.config["log"]
         self.histograms = Histograms(directory.path, log["watch"], log["watch_every"]) if log["watch"] != "none" else None
@@ -135,8 +144,8 @@ class Session:
             self.evaluate(step, final=True)
         self.save(step)
         if ended:
-            self.baselines, self.fitted = baselines(self.run), fitted(self.run)
-        status = "finished" if ended else "stopped" if self.reason == "max_seconds" else "interrupted"
+            self.baselines, self.fitted = self.host.once("baselines", facts_of(self.run), lambda: baselines(self.run)), fitted(self.run)
+        status = "finished" if ended else "interrupted" if self.reason in EXIT else "stopped"
         self.directory.event(status, step, self.clock.seconds(), **({"reason": self.reason} if not ended else {}))
         self.write_summary(status, step)
         return status
@@ -159,6 +168,8 @@ class Session:
                 for at, finding in self.watchers.evaluated(step, final, {**self.telemetry.newest, **metrics}):
                     self.found(at, finding)
                 self._note_best(step, metrics)
+                if not final:
+                    self.reason = self.host.evaluated(step, metrics) or self.reason
 
     def _split_metrics(self, split: str, step: int) -> dict[str, float]:
         run = self.run

@@ -13,8 +13,9 @@ EXIT = {"SIGINT": 130, "SIGTERM": 143}
 class Stop:
     """Within the context `signal` tells which signal came, if any."""
 
+    signal: str | None = None
+
     def __init__(self) -> None:
-        self.signal: str | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:

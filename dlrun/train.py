@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dlrun import checkpoint
+from dlrun import checkpoint, histograms
 from dlrun.autopsy import save_for_replay
 from dlrun.build import build, choose_device
 from dlrun.config import Config
@@ -21,6 +21,7 @@ from dlrun.environment import set_up, shape_modules
 from dlrun.errors import AnswerNo, DlrunError, MissingError
 from dlrun.events import Events
 from dlrun.finite import NonFinite
+from dlrun.hosting import Host
 from dlrun.loop import fit
 from dlrun.manifest import manifest
 from dlrun.plugins import loaded
@@ -58,18 +59,33 @@ def train(config: Config, console: Console, background: Background | None = None
     Its directory is made once the parts are built: a set-up that cannot be built leaves nothing behind.
     """
     run = build_run(config)
-    path = new_directory(config.resolved)
+    return begin(run, new_directory(config.resolved), config, console, background)
+
+
+def begin(
+    run: Run, path: Path, config: Config, console: Console, background: Background | None = None, host: Host | None = None
+) -> tuple[dict[str, Any], int]:
+    """Train a built run in the folder `path`; rows of an attempt there that left no checkpoint are cut away."""
     with closing(open_directory(path)) as directory:
+        if checkpoint.steps(path):
+            raise MissingError(f"{path} holds checkpoints: it is resumed, not begun")
+        directory.cut_back(0)
+        histograms.cut_back(path / histograms.NAME, -1)
         write_atomic(path / "config.yaml", dump(config.saved))
         sealed = seals(config.paths)
         if sealed is None:
             run.notes.append(f"{', '.join(config.paths)}: cannot be remembered (the data cache is not writable): say it again to resume")
         directory.write_json("manifest.json", {**manifest(run), "paths": sealed or {}})
-        return drive(Session(run, directory, console), background, None, {})
+        return drive(Session(run, directory, console, host), background, None, {})
 
 
 def resume(
-    path: Path, config: Config, changed: Mapping[str, Any], console: Console, background: Background | None = None
+    path: Path,
+    config: Config,
+    changed: Mapping[str, Any],
+    console: Console,
+    background: Background | None = None,
+    host: Host | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Go on with the run at `path` from its newest whole checkpoint; `changed` are the keys the command line set anew."""
     with closing(open_directory(path)) as directory:
@@ -81,7 +97,7 @@ def resume(
             console.line(line, "warning")
         if changed:
             write_atomic(path / "config.yaml", dump(config.saved))
-        return drive(Session(run, directory, console), background, saved, changed)
+        return drive(Session(run, directory, console, host), background, saved, changed)
 
 
 def same_machine(path: Path, run: Run) -> list[str]:

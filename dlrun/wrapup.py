@@ -27,12 +27,13 @@ def wrap_up(session: Session, status: str) -> int:
     if session.summary["baselines_skipped"]:
         console.line(f"baselines: {session.summary['baselines_skipped']}")
     if status == "finished":
-        draw_figures(session)
+        if session.host.figures:
+            draw_figures(session)
         return 0
     console.line(
         f"stopped after step {session.summary['step']} of {run.steps} and saved; go on with: dlrun resume {quote(str(path))}", "warning"
     )
-    return 75 if session.reason == "max_seconds" else EXIT[session.reason or "SIGINT"]
+    return 75 if session.reason == "max_seconds" else EXIT.get(session.reason or "SIGINT", 0)
 
 
 def of_this_step(session: Session) -> dict[str, float]:

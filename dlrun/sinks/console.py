@@ -60,6 +60,11 @@ class Console:
         """Columns of the terminal; None where there is none, and lines are as long as they are."""
         return terminal.width_of(self._stream) if self._live else None
 
+    @property
+    def terminal(self) -> TextIO | None:
+        """The stream where it is a terminal on which a bar may be drawn; None elsewhere."""
+        return self._stream if self._live else None
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print `rows` (texts and numbers) aligned under `columns`; on a terminal no wider than it."""
         if title:

@@ -1,0 +1,305 @@
+"""The driver of a study: enters its cells, keeps workers alive, shows where it stands, and stops where going on makes no sense.
+
+It holds nothing that the ledger does not: killed at any moment and begun again, or begun a second time beside itself, it goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrun.errors import MissingError
+from dlrun.signals import EXIT
+from dlrun.sinks.console import Console
+from dlrun.study.asking import identity
+from dlrun.study.failures import AGAIN, COMMON
+from dlrun.study.ledger import DONE, Failure, Ledger
+from dlrun.study.owners import is_gone
+from dlrun.study.plan import Cell, Question
+from dlrun.study.pool import Pool, Process, cores, thread_budget
+from dlrun.study.results import goal_of, lines, remarks, run_of, table, write_csv
+from dlrun.study.setting import Setting
+from dlrun.study.tables import sqlite_url
+from dlrun.study.view import View
+
+TICK_SECONDS, QUIET_SECONDS = 0.5, 0.05
+LEASE_SECONDS = 30.0
+MOST_EARLY_DEATHS = 3
+"""Workers in a row that end before they have done anything: then none of them will."""
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+"""Signals by which a process dies of what it does itself; others are sent."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the command line named besides the question: plugins to import, where YAML lies, how long a lease lasts."""
+
+    plugins: tuple[str, ...] = ()
+    config_dir: str | None = None
+    lease: float = LEASE_SECONDS
+
+
+def make_pool(workers: int | None) -> Pool:
+    """Worker processes that begin to import torch at once; `run_study` tells them what for."""
+    import os
+
+    count = workers or cores()
+    return Pool(count, thread_budget(count, os.environ))
+
+
+def run_study(
+    question: Question,
+    cells: Iterable[Cell],
+    folder: Path,
+    storage: str | None,
+    workers: int | None,
+    console: Console,
+    *,
+    means: Means | None = None,
+    pool: Pool | None = None,
+) -> tuple[dict[str, Any], int]:
+    """Run what is not done of a study, in `folder`; returns the document of the contract and the exit code.
+
+    0: every cell is finished; 1: one failed; 3: the ledger or the disk cannot be used; 130, 143: stopped by a signal, all saved.
+    """
+    pool = pool or make_pool(workers)
+    try:
+        pool.start()
+        folder.mkdir(parents=True, exist_ok=True)
+        url = storage or sqlite_url(folder / "study.db")
+        ledger = Ledger(url, folder.name)
+    except OSError as error:
+        pool.close()
+        raise MissingError(f"cannot make {folder}: {error.strerror}; say output_root=FOLDER to write elsewhere") from None
+    except BaseException:
+        pool.close()
+        raise
+    try:
+        return Driver(question, folder.absolute(), url, ledger, pool, console, means or Means()).run(list(cells))
+    finally:
+        pool.close()
+        ledger.close()
+
+
+class Driver:
+    """One driver; there may be others of the same study."""
+
+    def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Pool, console: Console, means: Means) -> None:
+        self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
+        goal = (question.goal.metric, question.goal.direction) if question.goal else None
+        self.setting = Setting(
+            url, folder.name, str(folder), "", means.lease, goal, means.plugins, question.plugins, means.config_dir, tuple(sys.argv)
+        )
+        self.begun = time.monotonic()
+        self.since = 0.0
+        self.stopped: str | None = None
+        self.code = 0
+        self.asked = 0
+        self.early = 0
+        self.told: set[tuple[int, int]] = set()
+        self.view: View | None = None
+
+    # -- beginning and end
+
+    def run(self, cells: Sequence[Cell]) -> tuple[dict[str, Any], int]:
+        """Until all jobs are done, or it is asked to stop."""
+        self._enter(cells)
+        self.since = self.ledger.clock()
+        params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
+        self.view = View(self.console, self.ledger.study, params)
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._free()
+            left = self.ledger.open_jobs()
+            self.pool.keep(left)
+            self.pool.start(left)
+            self.pool.tell(self.setting)
+            self._watch()
+        finally:
+            self.view.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._result()
+
+    def _enter(self, cells: Sequence[Cell]) -> None:
+        asked = {key: value for key, value in asdict(self.question).items() if key not in ("trials", "timeout")}
+        new = self.ledger.open(asked, identity(self.question))
+        seen: set[str] = set()
+
+        def first(cell: Cell) -> bool:
+            """Whether it is the first with such parts: numbers apart, which the fast checks do not look at one by one."""
+            kinds = repr([(key, value) for key, value in sorted(cell.params.items()) if not _is_number(value)])
+            fresh = kinds not in seen
+            seen.add(kinds)
+            return fresh
+
+        self.ledger.add(cells, first)
+        if not new and not any(not is_gone(owner) for owner in self.ledger.owners()):
+            again = self.ledger.retry(AGAIN)
+            if again:
+                self.console.line(f"{again} failed run{'s' * (again != 1)} tried again, after the others")
+
+    def _result(self) -> tuple[dict[str, Any], int]:
+        found = table(self.ledger, self.folder, self.question.goal, time.monotonic() - self.begun)
+        write_csv(self.ledger, self.folder)
+        title, columns, rows = lines(found)
+        self.console.table(title, columns, rows)
+        for text in remarks(found):
+            self.console.line(text)
+        self._keep_outputs()
+        self.console.line(f"{self.folder}: results.csv, runs/")
+        if self.stopped in EXIT:
+            self.console.line("stopped, all saved; the same command goes on", "warning")
+            return found, EXIT[self.stopped]
+        return found, self.code or int(any(cell["state"] != "finished" for cell in found["cells"] if cell["state"] != "pruned"))
+
+    def _keep_outputs(self) -> None:
+        """What parts printed while workers had them."""
+        if self.pool.outputs:
+            with open(self.folder / "workers.log", "a", encoding="utf-8") as file:
+                file.write("\n".join(self.pool.outputs))
+            self.console.line(f"what parts printed is in {self.folder / 'workers.log'}")
+            self.pool.outputs.clear()
+
+    # -- while it runs
+
+    def _note(self, number: int, frame: object) -> None:
+        """Ctrl-C, SIGTERM: the first asks the workers to save, the next ends them at once."""
+        self.asked += 1
+        self.stopped = self.stopped if self.stopped in EXIT else signal.Signals(number).name
+        self.pool.signal(number if self.asked == 1 else signal.SIGKILL)
+
+    def _stop(self, why: str, code: int) -> None:
+        """Have the workers save and give their jobs back; the study ends with `code`."""
+        if self.stopped is None:
+            self.stopped, self.code = why, code
+            self.pool.signal(signal.SIGTERM)
+
+    def _watch(self) -> None:
+        looked = 0.0
+        while True:
+            for process, said in self.pool.listen(QUIET_SECONDS if self.stopped else TICK_SECONDS):
+                self._heard(process, said)
+            if self.stopped and not self.pool.processes:
+                self._look()
+                return
+            now = time.monotonic()
+            if now - looked >= TICK_SECONDS or not self.pool.processes or self._nearly_done:
+                looked = now
+                if not self._look() and not self.stopped:
+                    self._let_go()
+                    return
+                self._free()
+            if self.question.timeout is not None and now - self.begun > self.question.timeout:
+                self._stop(f"the study's {self.question.timeout:g} s are over", 75)
+
+    _nearly_done = False
+
+    def _look(self) -> int:
+        """Show the ledger; say failures that are new. Returns how many jobs are open."""
+        assert self.view is not None
+        rows = self.ledger.states()
+        fresh = [
+            row for row in rows if row["state"] == "failed" and row["ended"] >= self.since and (row["id"], row["attempt"]) not in self.told
+        ]
+        for row in self.ledger.jobs(*(row["id"] for row in fresh)) if fresh else ():
+            self.told.add((row["id"], row["attempt"]))
+            self.view.failed(row, run_of(self.folder, row))
+        if alike := common(rows, self.since):
+            names = " and ".join(f"cell {row['cell']} seed {row['seed']}" for row in alike)
+            if self.stopped is None:
+                self.view.line(f"{names} failed alike, and none has finished: the others are not tried", "error")
+            self._stop("failures alike", 1)
+        left = sum(row["state"] not in DONE for row in rows)
+        self._nearly_done = left <= len(self.pool.processes)
+        goal = self.question.goal or self._goal(rows)
+        self.view.show(rows, goal, self.ledger.clock(), self.ledger.newest())
+        return left
+
+    _known: Any = None
+
+    def _goal(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+        """The goal nobody named, once a run is finished."""
+        done = next((row["id"] for row in rows if row["state"] == "finished"), None)
+        if self._known is None and done is not None:
+            self._known = goal_of(self.ledger.jobs(done), None)
+        return self._known
+
+    def _free(self) -> None:
+        """Take back what processes of this machine had that are gone."""
+        for owner in self.ledger.owners():
+            if is_gone(owner):
+                self.ledger.died(owner, "its process is gone", own_fault=False)
+
+    def _let_go(self) -> None:
+        """All is done: the workers see it and leave."""
+        deadline = time.monotonic() + 2.0
+        while self.pool.processes and time.monotonic() < deadline:
+            for process, said in self.pool.listen(QUIET_SECONDS):
+                if said is None:
+                    self.pool.end(process)
+
+    def _heard(self, process: Process, said: list[dict[str, Any]] | None) -> None:
+        """A message, or the end of a worker."""
+        for message in said or ():
+            if message["event"] == "error" and self.stopped is None:
+                for text in message["lines"]:
+                    self.console.line(text, "error")
+                self._stop(message["lines"][0], message["code"])
+            if message["event"] == "ended":
+                self._nearly_done = True
+        if said is None:
+            self._ended(process)
+
+    def _ended(self, process: Process) -> None:
+        """A worker is gone: what it had is free, and another takes its place where there is work."""
+        output, code = process.output(), self.pool.end(process)
+        self.early = 0 if process.useful else self.early + 1
+        if code != 0 and self.asked < 2:
+            cause, own, failure = diagnosis(code, output)
+            for cell, seed in self.ledger.died(process.owner, cause, own_fault=own, failure=failure):
+                self.console.line(f"a worker ended in cell {cell} seed {seed}: {cause}; it is taken up again", "warning")
+        elif code != 0:
+            self.ledger.died(process.owner, "stopped at once", own_fault=False)
+        if self.stopped or code in (130, 143):
+            return
+        if self.early >= MOST_EARLY_DEATHS:
+            for text in output.splitlines()[-15:]:
+                self.console.line(f"  | {text}", "dim")
+            raise MissingError(f"{self.early} workers ended before they had done anything (exit code {code})")
+        if code != 0 and self.ledger.open_jobs():
+            self.pool.start(self.ledger.open_jobs())
+            self.pool.tell(self.setting)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def common(rows: Sequence[Mapping[str, Any]], since: float) -> list[Mapping[str, Any]]:
+    """Two jobs that failed alike since then, where nothing has finished: what one met, all will meet."""
+    if any(row["state"] == "finished" for row in rows):
+        return []
+    seen: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["state"] != "failed" or row["failure"] not in COMMON or not row["signature"] or row["ended"] < since:
+            continue
+        if row["signature"] in seen:
+            return [seen[row["signature"]], row]
+        seen[row["signature"]] = row
+    return []
+
+
+def diagnosis(code: int, output: str) -> tuple[str, bool, Failure | None]:
+    """What a worker died of: (words, whether the job is to blame, the failure after too many)."""
+    last = "\n".join(output.splitlines()[-15:])
+    if code >= 0:
+        return f"it left with exit code {code}", True, Failure("machine", f"its worker left with exit code {code}, three times", log=last)
+    name = signal.Signals(-code).name
+    own = signal.Signals(-code) in FAULTS
+    return f"killed by {name}", own, Failure("machine", f"its worker was killed by {name}, too often", log=last)

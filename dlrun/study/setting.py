@@ -1,0 +1,29 @@
+"""What a worker is told: which study, where it lies, and what the command line named. Imports nothing, so that workers start first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which study a worker works for. `plugins` are the names typed, `pins` the sums they had when the study was asked."""
+
+    storage: str
+    study: str
+    folder: str
+    owner: str
+    lease: float = 30.0
+    goal: tuple[str, str] | None = None
+    plugins: tuple[str, ...] = ()
+    pins: tuple[tuple[str, str], ...] = ()
+    config_dir: str | None = None
+    command: tuple[str, ...] = ()
+    stay: bool = False
+
+
+def told(facts: dict[str, Any]) -> Setting:
+    """A setting from its JSON."""
+    tupled: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return Setting(**tupled | {"pins": tuple((name, sha256) for name, sha256 in facts["pins"])})

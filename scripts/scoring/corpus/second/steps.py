@@ -260,31 +260,31 @@ def seq2_onsets() -> Splits:
 class Tagger(nn.Module):
     """A GRU over the sentence from both sides, scores of tags at every word."""
 
-    def __init__(self, tags=TAGS, width=32, drop=0.0):
+    def __init__(self, tags=TAGS, width=32):
         super().__init__()
         self.look, self.rnn = nn.Embedding(WORDS, width, padding_idx=0), nn.GRU(width, width, batch_first=True, bidirectional=True)
-        self.drop, self.score = nn.Dropout(drop), nn.Linear(2 * width, tags)
+        self.score = nn.Linear(2 * width, tags)
 
     def forward(self, x):
-        return self.score(self.drop(self.rnn(self.look(x))[0]))
+        return self.score(self.rnn(self.look(x))[0])
 
 
 @register.model
-def seq2_tagger(*, tags: int = TAGS, drop: float = 0.0) -> nn.Module:
-    return Tagger(tags, drop=drop)
+def seq2_tagger(*, tags: int = TAGS) -> nn.Module:
+    return Tagger(tags)
 
 
 @register.model
-class seq2_tagger_always_drops(nn.Module):
-    """Dropout as a function, which never hears of eval mode."""
+class seq2_tagger_dropping(Tagger):
+    """Half of the words' vectors and of the states is dropped; `always`: by a function that never hears of eval mode."""
 
-    def __init__(self):
-        super().__init__()
-        self.look, self.rnn = nn.Embedding(WORDS, 32, padding_idx=0), nn.GRU(32, 32, batch_first=True, bidirectional=True)
-        self.score = nn.Linear(64, TAGS)
+    def __init__(self, *, always: bool = False):
+        super().__init__(width=20)
+        self.always = always
 
     def forward(self, x):
-        return self.score(F.dropout(self.rnn(self.look(x))[0], 0.5))
+        on = self.training or self.always
+        return self.score(F.dropout(self.rnn(F.dropout(self.look(x), 0.5, on))[0], 0.5, on))
 
 
 @register.model
@@ -546,8 +546,8 @@ def seq2_adam(named_parameters, *, lr: float = 5e-3):
 
 @register.optimizer
 def seq2_adam_for_the_head(named_parameters, *, lr: float = 5e-3):
-    """Only what is called head."""
-    return torch.optim.Adam([p for name, p in named_parameters if name.startswith("head")], lr=lr)
+    """Only what belongs to a head."""
+    return torch.optim.Adam([p for name, p in named_parameters if "head" in name.split(".")], lr=lr)
 
 
 @register.optimizer

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dlrun.checks._frame import FEW, Finding, Subject, skipped, tensors
 from dlrun.checks._players import players
 from dlrun.noise import seed_generators
+from dlrun.types import Objective
 
 PURE, MOST, ALIKE = 0.7, 0.9, 0.5
 RULE = f"the maker moves its samples to where the critic is to have data, in {MOST:.0%} of rows; the critic is pulled apart by them"
@@ -86,17 +87,23 @@ def _play(subject: Subject, makers: list[str]) -> Game:
         with torch.enable_grad(), run.precision.autocast():
             seed_generators(run.seed, "opposed")
             for objective in run.task.objectives(run.nets, batch):
-                made += [call.out for call in calls if call.name in makers and call.out.dim()]
-                critics = [call for call in calls if call.name not in makers and call.out.requires_grad]
-                updated = [name for name in objective.update if name in makers]
-                if isinstance(objective.loss, Tensor) and objective.loss.requires_grad:
-                    _scores(game, objective.loss, objective.update, critics, batch["x"], made)
-                    _pushes(game, objective, critics, [c.out for c in calls if c.name in updated], updated)
+                _look(game, objective, makers, calls, batch["x"], made)
                 calls.clear()
     finally:
         for handle in handles:
             handle.remove()
     return game
+
+
+def _look(game: Game, objective: Objective, makers: list[str], calls: list[Call], real: Tensor, made: list[Tensor]) -> None:
+    """Note what one objective pulls at; `made` grows by what was made for it."""
+    made += [call.out for call in calls if call.name in makers]
+    if not isinstance(objective.loss, Tensor) or not objective.loss.requires_grad:
+        return
+    critics = [call for call in calls if call.name not in makers and call.out.requires_grad]
+    updated = [name for name in objective.update if name in makers]
+    _scores(game, objective.loss, objective.update, critics, real, made)
+    _pushes(game, objective, critics, [call.out for call in calls if call.name in updated], updated)
 
 
 def _scores(game: Game, loss: Tensor, update: tuple[str, ...], critics: list[Call], real: Tensor, made: list[Tensor]) -> None:
@@ -115,7 +122,7 @@ def _scores(game: Game, loss: Tensor, update: tuple[str, ...], critics: list[Cal
         game.critic = call.name if bool(of_data.any()) else game.critic
 
 
-def _pushes(game: Game, objective: Any, critics: list[Call], made: list[Tensor], updated: list[str]) -> None:
+def _pushes(game: Game, objective: Objective, critics: list[Call], made: list[Tensor], updated: list[str]) -> None:
     """Note which way a step of a maker moves its samples in the critic's score."""
     for sample in made:
         if not sample.requires_grad:

@@ -116,12 +116,10 @@ def _loss(subject: Subject, name: str, scores: tuple[float, float] | None) -> fl
     try:
         with subject.forward(run, True), torch.enable_grad(), run.precision.autocast():
             seed_generators(run.seed, "ranges")
-            for objective in run.task.objectives(run.nets, batch):
-                if name in objective.update:
-                    value = float(objective.loss.detach().sum())
-                    return value if math.isfinite(value) else None
+            losses = (objective.loss for objective in run.task.objectives(run.nets, batch) if name in objective.update)
+            value = float(next(losses, torch.tensor(math.nan)).detach().sum())
     except Exception:  # numbers beyond its range may be refused
         return None
     finally:
         handle.remove()
-    return None
+    return value if math.isfinite(value) else None

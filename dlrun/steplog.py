@@ -11,7 +11,7 @@ from torch import Tensor
 from dlrun.batch import Batch
 from dlrun.functional.likeness import misfit
 from dlrun.histograms import Histograms
-from dlrun.task import Task
+from dlrun.task import LossTask, Task
 from dlrun.types import Mean, Objective, Whole, double
 
 Logged = Tensor | float | Mean | Whole
@@ -53,6 +53,8 @@ class StepLog:
         if objective.outputs is not None:
             with torch.no_grad():
                 self._measure(task.measure(objective.outputs, batch))
+                if isinstance(task, LossTask):
+                    self._measure(task.of_loss(loss, objective.count))
 
     def _join(self, name: str, value: Tensor | float, count: Tensor | float) -> None:
         before = self._means.get(name)

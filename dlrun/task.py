@@ -119,6 +119,10 @@ class LossTask(Task):
         first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
         return first
 
+    def of_loss(self, loss: Tensor | float, count: Tensor | float) -> Mapping[str, Mean]:
+        """Metrics that are known with the loss, a mean over `count` units; `measure` and `evaluate` leave these out."""
+        return {}
+
     def objectives(self, nets: Networks, batch: Batch) -> Iterator[Objective]:
         """One objective that updates every network."""
         outputs = self.outputs(nets, batch)
@@ -133,7 +137,12 @@ class LossTask(Task):
     def measure(self, outputs: Any, batch: Batch) -> Mapping[str, Mean | Whole]:
         """The configured metrics that say something of one batch."""
         logits, y, rows = self.compared(outputs, batch)
-        return {name: metric(logits, y, rows) for name, metric in self.metrics.items() if metric.batches and not metric.whole}
+        known = self.of_loss(0.0, 1.0)
+        return {
+            name: metric(logits, y, rows)
+            for name, metric in self.metrics.items()
+            if metric.batches and not metric.whole and name not in known
+        }
 
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
         """Loss, its terms and the configured metrics."""
@@ -143,7 +152,8 @@ class LossTask(Task):
         means: dict[str, Mean | Whole] = {"loss": Mean(double(loss) * count, count)}
         means.update({name: Mean(double(term) * count, count) for name, term in terms.items()})
         logits, y, rows = self.compared(outputs, batch)
-        return {**means, **{name: metric(logits, y, rows) for name, metric in self.metrics.items()}}
+        known = self.of_loss(double(loss), count)
+        return {**means, **{name: known[name] if name in known else metric(logits, y, rows) for name, metric in self.metrics.items()}}
 
 
 def in_own_unit(spec: DataSpec, out: Any, y: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import random
 import subprocess
@@ -12,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runs
 import torch
 from parts import ROOT, bound, options, task
 from torch import nn
 
 from dlrun.batch import Batch
+from dlrun.config import compose
 from dlrun.datasets.text_file import text_file
 from dlrun.errors import MissingError
 from dlrun.functional.sampling import continuation
 from dlrun.functional.tokens import PIECE, UNKNOWN, WORD, fit, spell, words
+from dlrun.train import build_run
 from dlrun.types import DataSpec, Networks, Splits
 
 TEXT = "It's a naïve café; it's 12.5 °C \u2014 d’été!\n\n\tHe said: \"no\u2026\"  \r\n☃ 😀 漢字 漢字 e\u0301\x00 the the the then there "
@@ -222,3 +226,29 @@ def test_a_language_model_shows_how_it_goes_on() -> None:
     assert look.kind == "text" and look.data[0].endswith("aé↵") and "☃aé↵☃aé↵" in look.data[1] and "likeliest" in look.data[2]
     bare = task("language_model", DataSpec(in_shape=(3,), out_shape=(3, 4), kind="language_model", vocab=4))
     assert bare.look(nets, batch) == {}
+
+
+SMALL = ("dataset=grammar", "task=language_model", "model.width=16", "model.depth=1", "model.heads=2", "train.steps=3", "train.log_every=1")
+
+
+@pytest.mark.parametrize(("words", "again"), [((), False), (("loss.label_smoothing=0.1",), True), (("loss.weight=balanced",), True)])
+def test_perplexity_is_taken_from_the_loss_where_that_is_its_logarithm(
+    words: tuple[str, ...], again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build_run(compose([*runs.QUIET, *SMALL, "loss=cross_entropy", *words]))
+    batch = run.data.head("train", 8)
+    with torch.no_grad():
+        outputs = run.task.outputs(run.nets, batch)  # type: ignore[attr-defined]
+        plain = importlib.import_module("dlrun.metrics.perplexity").perplexity(outputs, batch["y"]).value()
+        if not again:
+            monkeypatch.setattr("dlrun.metrics.perplexity.F.cross_entropy", lambda *values, **named: pytest.fail("computed again"))
+            monkeypatch.setattr(run.task, "criterion", lambda out, y: torch.tensor(math.log(plain)))
+            monkeypatch.setattr("dlrun.tasks.language_model.is_plain", lambda criterion: True)
+        assert ("perplexity" in run.task.measure(outputs, batch)) == again
+        assert run.task.evaluate(run.nets, batch)["perplexity"].value() == pytest.approx(plain, rel=1e-5)
+
+
+def test_perplexity_is_the_exponential_of_the_loss_over_micro_batches(tmp_path: Path) -> None:
+    run, _, _ = runs.start(tmp_path, *SMALL, "train.batch_size=8", "train.accumulate=2")
+    found = [(row[f"{s}/loss"], row[f"{s}/perplexity"]) for row in runs.rows(run) for s in ("train", "val", "test") if f"{s}/loss" in row]
+    assert len(found) >= 5 and all(perplexity == pytest.approx(math.exp(loss), rel=1e-5) for loss, perplexity in found)

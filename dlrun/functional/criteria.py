@@ -3,7 +3,8 @@
 `initial(spec, **options)` is the loss of an unbiased, untrained network, `floor(spec, **options)` the least there can be, `count(y,
 **options)` how many units it is a mean over, `kind` what it is made for, `couples_rows` whether the loss of one row depends on the others,
 `shares` False where targets that are shares of classes (mixed labels) would be read as labels, `signed` False where labels of -1 would be
-read as numbers, `margins` True where outputs mean nothing but a side.
+read as numbers, `margins` True where outputs mean nothing but a side,
+`plain(**options)` whether it is the mean of -ln p and nothing else.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ def units(criterion: Any, y: Any) -> Tensor | float | None:
     loss, options = unwrap(criterion)
     known: Callable[..., Tensor | float | None] | None = getattr(loss, "count", None)
     return known(y, **options) if callable(known) and isinstance(y, Tensor) else None
+
+
+def is_plain(criterion: Any) -> bool:
+    """Whether `criterion` is the mean of -ln p over the targets it counts, so that metrics of just that need not compute it again."""
+    loss, options = unwrap(criterion)
+    known: Callable[..., bool] | None = getattr(loss, "plain", None)
+    return callable(known) and known(**options)
 
 
 def couples_rows(criterion: Any) -> bool:

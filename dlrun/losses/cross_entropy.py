@@ -38,6 +38,11 @@ def _floor(spec: DataSpec, label_smoothing: float = 0.0, weight: Weights = None,
     return -(own * log(own) + (classes - 1) * rest * log(rest))
 
 
+def _plain(label_smoothing: float = 0.0, weight: Weights = None, class_counts: Any = None) -> bool:
+    """Whether it is the mean of -ln p, nothing else."""
+    return not label_smoothing and weight is None
+
+
 def _count(y: Tensor, label_smoothing: float = 0.0, weight: Weights = None, class_counts: Sequence[int] | None = None) -> Tensor | float:
     """Counted targets, each with its class's weight; for targets that are probabilities, rows."""
     if y.is_floating_point():
@@ -54,7 +59,7 @@ def all_count(y: Tensor) -> bool:
     return y.device.type == "cpu" and y.numel() > 0 and int(y.min()) >= 0
 
 
-@facts(initial=_initial, floor=_floor, count=_count, kind="classification")
+@facts(initial=_initial, floor=_floor, count=_count, kind="classification", plain=_plain)
 def cross_entropy(
     out: Any,
     y: Any,

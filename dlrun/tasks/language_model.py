@@ -12,12 +12,12 @@ from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
-from dlrun.functional.criteria import reference, units
+from dlrun.functional.criteria import is_plain, reference, units
 from dlrun.functional.sampling import continuation
 from dlrun.functional.tokens import spell
 from dlrun.noise import Noise
 from dlrun.task import LossTask
-from dlrun.types import DataSpec, Look, Networks, NetworkShape
+from dlrun.types import DataSpec, Look, Mean, Networks, NetworkShape, double
 
 SHOWN_ROWS, SHOWN_TOKENS, PROMPT_CHARACTERS = 2, 100, 90
 
@@ -64,6 +64,13 @@ class language_model(LossTask):
         """What the loss says it is a mean over (predicted tokens, weighed where it has weights), else predicted tokens."""
         said = units(self.criterion, batch["y"])
         return (batch["y"] != -100).sum() if said is None else said
+
+    def of_loss(self, loss: Tensor | float, count: Tensor | float) -> Mapping[str, Mean]:
+        """Perplexity, where the loss is the plain cross-entropy whose exponential it is: not computed twice, a vocabulary may be large."""
+        if type(self).loss is not LossTask.loss or not is_plain(self.criterion):
+            return {}
+        known = {name: getattr(metric.function, "of_nats", None) for name, metric in self.metrics.items()}
+        return {name: Mean(double(loss) * double(count), count, finish) for name, finish in known.items() if finish is not None}
 
     def expected_initial_loss(self, spec: DataSpec) -> float | None:
         """ln V nats a token; None where the loss does not say."""

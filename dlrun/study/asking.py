@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from dlrun.config.composing import Config
 from dlrun.config.messages import hint, listing, nearest
 from dlrun.config.places import printable
 from dlrun.errors import UsageError
@@ -30,7 +31,7 @@ class Asked:
     cells: list[Cell]
     space: Space
     freezer: Freezer
-    notes: tuple[str, ...] = ()
+    first: Config
 
 
 def ask(
@@ -48,15 +49,15 @@ def ask(
     space, given = _space(words, config_dir)
     settings = read_options({**given, **options}, space)
     freezer = Freezer(space.words, config_dir, from_file, space.seeds)
+    cells = []
     if settings["search"] == "grid":
         cells = freeze(freezer, space.grid())
-        seeds = tuple(job.seed for job in cells[0].jobs)
     else:
-        cells = []
         probe(freezer, space)
-        seeds = space.seeds or (int(freezer.compose(next(space.corners())).resolved["seed"]),)
+    first = freezer.compose(next(iter(space.corners()), ()), *(f"seed={seed}" for seed in space.seeds[:1]))
+    seeds = space.seeds or (int(first.resolved["seed"]),)
     question = Question(space.words, space.described(), seeds, plugins=tuple(plugins), **settings)
-    return Asked(question, cells, space, replace(freezer, seeds=seeds))
+    return Asked(question, cells, space, replace(freezer, seeds=seeds), first)
 
 
 def _space(words: Sequence[str], config_dir: str | None) -> tuple[Space, dict[str, Any]]:

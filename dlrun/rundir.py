@@ -116,6 +116,10 @@ def new_directory(config: Mapping[str, Any]) -> Path:
     raise MissingError(f"{wanted} and 9,999 numbered ones exist already: say run_dir=FOLDER")
 
 
+class HeldError(MissingError):
+    """Another process works in a run directory."""
+
+
 class RunDir:
     """An open run directory, locked against other processes until `close`."""
 
@@ -133,7 +137,7 @@ class RunDir:
             lock.seek(0)
             owner = lock.read(200).strip() or "another process"
             lock.close()
-            raise MissingError(f"{self.path} is in use by {owner}: wait for it to end, or stop it") from None
+            raise HeldError(f"{self.path} is in use by {owner}: wait for it to end, or stop it") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         lock.flush()

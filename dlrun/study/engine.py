@@ -17,8 +17,8 @@ from dlrun.errors import MissingError
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.asking import identity
-from dlrun.study.failures import AGAIN, COMMON
-from dlrun.study.ledger import DONE, Failure, Ledger
+from dlrun.study.failures import AGAIN, common, diagnosis
+from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Cell, Question
 from dlrun.study.pool import Pool, Process, cores, thread_budget
@@ -29,10 +29,8 @@ from dlrun.study.view import View
 
 TICK_SECONDS, QUIET_SECONDS = 0.5, 0.05
 LEASE_SECONDS = 30.0
-MOST_EARLY_DEATHS = 3
-"""Workers in a row that end before they have done anything: then none of them will."""
-FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
-"""Signals by which a process dies of what it does itself; others are sent."""
+MOST_EARLY_DEATHS = (3, 20)
+"""Workers in a row that end before they have done anything, by themselves or killed by others: then none of them will."""
 
 
 @dataclass(frozen=True)
@@ -260,18 +258,18 @@ class Driver:
         """A worker is gone: what it had is free, and another takes its place where there is work."""
         output, code = process.output(), self.pool.end(process)
         self.early = 0 if process.useful else self.early + 1
+        cause, own, failure = diagnosis(code, output)
         if code != 0 and self.asked < 2:
-            cause, own, failure = diagnosis(code, output)
             for cell, seed in self.ledger.died(process.owner, cause, own_fault=own, failure=failure):
                 self.console.line(f"a worker ended in cell {cell} seed {seed}: {cause}; it is taken up again", "warning")
         elif code != 0:
             self.ledger.died(process.owner, "stopped at once", own_fault=False)
         if self.stopped or code in (130, 143):
             return
-        if self.early >= MOST_EARLY_DEATHS:
+        if self.early >= MOST_EARLY_DEATHS[not own]:
             for text in output.splitlines()[-15:]:
                 self.console.line(f"  | {text}", "dim")
-            raise MissingError(f"{self.early} workers ended before they had done anything (exit code {code})")
+            raise MissingError(f"{self.early} workers ended before they had done anything: {cause}")
         if code != 0 and self.ledger.open_jobs():
             self.pool.start(self.ledger.open_jobs())
             self.pool.tell(self.setting)
@@ -279,27 +277,3 @@ class Driver:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def common(rows: Sequence[Mapping[str, Any]], since: float) -> list[Mapping[str, Any]]:
-    """Two jobs that failed alike since then, where nothing has finished: what one met, all will meet."""
-    if any(row["state"] == "finished" for row in rows):
-        return []
-    seen: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        if row["state"] != "failed" or row["failure"] not in COMMON or not row["signature"] or row["ended"] < since:
-            continue
-        if row["signature"] in seen:
-            return [seen[row["signature"]], row]
-        seen[row["signature"]] = row
-    return []
-
-
-def diagnosis(code: int, output: str) -> tuple[str, bool, Failure | None]:
-    """What a worker died of: (words, whether the job is to blame, the failure after too many)."""
-    last = "\n".join(output.splitlines()[-15:])
-    if code >= 0:
-        return f"it left with exit code {code}", True, Failure("machine", f"its worker left with exit code {code}, three times", log=last)
-    name = signal.Signals(-code).name
-    own = signal.Signals(-code) in FAULTS
-    return f"killed by {name}", own, Failure("machine", f"its worker was killed by {name}, too often", log=last)

@@ -6,8 +6,11 @@ worker died, or something needed is missing or broken).
 
 from __future__ import annotations
 
+import signal
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dlrun.errors import AnswerNo, DlrunError, UsageError
 from dlrun.study.ledger import Failure
@@ -17,6 +20,8 @@ COMMON = ("bug", "config", "machine")
 """Classes in which two failures of one signature say that the others will meet it too."""
 AGAIN = ("bug", "machine", "out_of_memory")
 """Classes that may go otherwise when the study is begun again."""
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+"""Signals by which a process dies of what it does itself; others are sent."""
 
 
 def classed(error: BaseException, log: Path) -> Failure:
@@ -64,3 +69,27 @@ def tail(log: Path) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-LOG_LINES:])
+
+
+def common(rows: Sequence[Mapping[str, Any]], since: float) -> list[Mapping[str, Any]]:
+    """Two jobs that failed alike since then, where nothing has finished: what one met, all will meet."""
+    if any(row["state"] == "finished" for row in rows):
+        return []
+    seen: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["state"] != "failed" or row["failure"] not in COMMON or not row["signature"] or row["ended"] < since:
+            continue
+        if row["signature"] in seen:
+            return [seen[row["signature"]], row]
+        seen[row["signature"]] = row
+    return []
+
+
+def diagnosis(code: int, output: str) -> tuple[str, bool, Failure | None]:
+    """What a worker died of: (words, whether the job is to blame, the failure after too many)."""
+    last = "\n".join(output.splitlines()[-15:])
+    if code >= 0:
+        return f"it left with exit code {code}", True, Failure("machine", f"its worker left with exit code {code}, three times", log=last)
+    name = signal.Signals(-code).name
+    own = signal.Signals(-code) in FAULTS
+    return f"killed by {name}", own, Failure("machine", f"its worker was killed by {name}, too often", log=last)

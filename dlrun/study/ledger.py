@@ -213,10 +213,6 @@ class Ledger:
         """The database's time."""
         return float(self._look(sa.select(now()))[0][0])
 
-    def begun(self) -> float:
-        """When the study began."""
-        return float(self._look(sa.select(studies.c.begun).where(studies.c.name == self.study))[0][0])
-
     def open_jobs(self) -> int:
         """How many jobs are not done."""
         count = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.study == self.study, jobs.c.state.in_(OPEN))

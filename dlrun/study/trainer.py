@@ -27,7 +27,7 @@ Goal = tuple[str, str]
 Read = Callable[[int, float], str | None]
 
 
-def run_path(folder: Path, cell: int, seed: int) -> Path:
+def place_of(folder: Path, cell: int, seed: int) -> Path:
     """Where the run of a job lies, whichever attempt."""
     return folder / "runs" / f"{cell:05d}-s{seed}"
 
@@ -45,7 +45,7 @@ class Trainer:
         A run that was stopped has no value; a failure is given where it ended without one, raised where it did not end.
         """
         self.fresh.again()
-        path = run_path(self.folder, job.cell, job.seed)
+        path = place_of(self.folder, job.cell, job.seed)
         resumes = self._place(job, path)
         done = read_json(path / "summary.json") if resumes and (path / "summary.json").is_file() else {}
         if done.get("status") == "finished":  # its worker went away between the end of the run and saying so

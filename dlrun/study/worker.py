@@ -7,22 +7,27 @@ that whoever started it is gone. On its first stdout it says what it does, one J
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dlrun.errors import MissingError, UsageError
+from dlrun.rundir import HeldError
 from dlrun.signals import EXIT, Stop
 from dlrun.study.failures import classed, note
 from dlrun.study.ledger import Failure, Ledger, Taken
 from dlrun.study.setting import Setting, told
 
-IDLE_SECONDS = 0.1
+IDLE_SECONDS, HELD_PAUSE_SECONDS = 0.1, 0.5
+HELD_SECONDS = 120.0
+"""How long a worker waits for a run directory that an earlier attempt still holds."""
 Say = Callable[..., None]
 
 
@@ -94,11 +99,19 @@ class Worker:
         self.say("ended", cell=job.cell, seed=job.seed)
 
     def _outcome(self, job: Taken, stop: Stop) -> dict[str, Any] | Failure:
-        from dlrun.study.trainer import run_path
+        from dlrun.study.trainer import place_of
 
-        log = run_path(Path(self.setting.folder), job.cell, job.seed) / "log.txt"
+        log = place_of(Path(self.setting.folder), job.cell, job.seed) / "log.txt"
+        patience = time.monotonic() + HELD_SECONDS
         try:
-            return self.trainer.train(job, stop, lambda step, value: self._read(job, step, value))
+            while not stop.signal:
+                try:
+                    return self.trainer.train(job, stop, lambda step, value: self._read(job, step, value))
+                except HeldError:  # whoever had the job before lost its lease (it slept) and still has to find that out
+                    if time.monotonic() > patience:
+                        raise
+                    self._pause.wait(HELD_PAUSE_SECONDS)
+            return {"status": "interrupted"}
         except KeyboardInterrupt:
             return {"status": "interrupted"}
         except (Exception, SystemExit) as error:
@@ -184,9 +197,12 @@ def main() -> None:
 
 def serve(stop: Stop, say: Say) -> int:
     """Get warm, wait for the study, work."""
+    gc.disable()  # imports leave no garbage, and looking for it costs 0.3 s
     import torch  # noqa: F401 (while the driver composes)
 
     import dlrun.study.trainer  # noqa: F401
+
+    gc.enable()
 
     line = b""
     while not line.endswith(b"\n"):

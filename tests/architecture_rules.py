@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Longer than the budget, each for a reason that splitting would not remove.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
+CORPUS = "scripts/scoring/corpus/"
+"""Set-ups that the checks are scored on: lists of small parts that stay as their authors wrote them, mistakes and all."""
 FILE_LINES, FUNCTION_LINES, NESTING = 300, 40, 3
 
 LAYERS = [
@@ -211,7 +213,7 @@ def within_budget(sources: list[Source]) -> list[str]:
     for source in sources:
         length = len(source.text.splitlines())
         used |= {source.path} if length > FILE_LINES else set()
-        if length > FILE_LINES and source.path not in LONG_FILES:
+        if length > FILE_LINES and source.path not in LONG_FILES and not source.path.startswith(CORPUS):
             found.append(f"{source.path}: {length} lines, the budget is {FILE_LINES}")
         for function in (node for node in ast.walk(source.tree) if isinstance(node, FUNCTIONS)):
             name, lines, depth = f"{source.path}:{function.name}", _lines(function), _depth(function)

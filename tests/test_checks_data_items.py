@@ -53,6 +53,7 @@ def read(name: str, train: Any = same, val: Any = same, *words: str) -> Any:
 IN_PLACE = {
     "scale": lambda x, index: x.sub_(0.5).div_(0.5),
     "move": lambda x, index: x.sub_(0.1),
+    "come_to_rest": lambda x, index: x.div_(64).sub_(2),
     "noise": lambda x, index: x.add_(0.1 * torch.randn_like(x)),
     "flip": lambda x, index: x.copy_(x.flip(0)),
 }

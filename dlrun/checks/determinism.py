@@ -21,7 +21,7 @@ STEPS, ROUNDING = 3, 1e-5
 RULE = f"equal bits on a CPU; a difference below {ROUNDING:g} of the weights is a note"
 
 
-@check(stage="learning", moment="check", recipe="seed everything, and prove it")
+@check(stage="learning", moment="check", recipe="seed everything, and prove it", follows=("item_stability",))
 def determinism(subject: Subject) -> Finding:
     """Two fresh builds from the run's seed, three steps each on up to 32 rows of the same batches."""
     reason = idle(subject)

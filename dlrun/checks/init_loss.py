@@ -39,7 +39,7 @@ RULE = (
 )
 
 
-ROOTS = ("shape_contract", "output_form", "ce_gradient_signature", "loss_coverage", "loss_direction")
+ROOTS = ("input_scale", "shape_contract", "output_form", "ce_gradient_signature", "loss_coverage", "loss_direction")
 """Whose findings make the value of the first loss worthless."""
 
 

@@ -1,8 +1,8 @@
 """Items read again: a val item must be the same each time, and reading a train item must not change it.
 
 Every item is read under seeds of its own (`data/items.py`). So there are two questions with exact answers. Under equal seeds a read can
-only differ if something outside changed: a transform that works in place (each read goes further), or random state of the dataset's own
-(reads scatter, none goes further). Under other seeds it differs if the item is drawn: an augmentation, which val should not have.
+only differ if something outside changed: a transform that works in place (each read goes further, or by ever less), or random state of the
+dataset's own (reads scatter). Under other seeds it differs if the item is drawn: an augmentation, which val should not have.
 What makes its items up as it is asked (reads as far apart as items of one class) is no augmentation; nor are kinds whose items are
 random by nature (masks, noise, views), or targets drawn along with the inputs.
 """
@@ -20,9 +20,10 @@ from dlrun.checks._inputs import inputs, is_integer
 from dlrun.data.sources import Items
 
 ITEMS, READS = 8, 6
+SETTLES = 0.5
 MADE_UP = 0.85
 DRAWN = ("vae", "diffusion", "contrastive", "gan", "language_model", "sequence", "graph", "other")
-RULE = f"error: under equal seeds each of {READS} reads lies farther from the first, for every item that changes; warning: val is random"
+RULE = f"error: under equal seeds each of {READS} reads lies farther from the first, or half as far from the last; warning: val is random"
 
 
 @check(stage="data", recipe="Hacker's Guide: read the same item twice")
@@ -35,10 +36,10 @@ def item_stability(subject: Subject) -> Finding:
     notes, numbers = [], {}
     for split, source in sources.items():
         rows = torch.linspace(0, len(source) - 1, min(ITEMS, len(source))).long().tolist()
-        steps = _repeated(source, split, rows)
+        steps, moves = _repeated(source, split, rows)
         changed = steps[steps[:, 1:].amax(1) > 0]
         numbers[split] = {"changed": len(changed), "second_read": float(steps[:, 1].mean()), "last_read": float(steps[:, -1].mean())}
-        if _goes_on(changed):
+        if _goes_on(changed) or _settles(moves[steps[:, 1:].amax(1) > 0]):
             text = f"reading items of {split} changes them: read {READS} times, {len(changed)} of {len(rows)} are never the same again"
             cause = "a transform that works in place (x -= mean, x.mul_(..)) on what the dataset keeps"
             return Finding("error", text, cause, "copy first: x = self.x[i].clone()", numbers, RULE)
@@ -67,6 +68,14 @@ def _goes_on(steps: Tensor) -> bool:
     return farther or (to_and_fro and len(steps) > 1)
 
 
+def _settles(moves: Tensor) -> bool:
+    """Whether every item that changes does so by less than half as much each time: x = (x - a) / b, again and again, comes to a rest.
+
+    `moves` [changed items, reads - 1] are distances from one read to the next. Those of random draws are all alike.
+    """
+    return len(moves) > 1 and bool((moves[:, 1:] <= SETTLES * moves[:, :-1]).all()) and bool((moves[:, :2] > 0).all())
+
+
 def _read(source: Any, key: Any, rows: list[int]) -> dict[str, Tensor]:
     taken = source.keyed([(key, row) for row in rows])
     named = {**inputs(taken), **{f"y{i}": leaf for i, leaf in enumerate(leaves(taken["y"]) if "y" in taken else ())}}
@@ -87,10 +96,11 @@ def _apart(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
     return float(_each(one, two).square().mean().sqrt())
 
 
-def _repeated(source: Any, split: str, rows: list[int]) -> Tensor:
-    """How far each read of an item lies from its first one, [items, reads]."""
+def _repeated(source: Any, split: str, rows: list[int]) -> tuple[Tensor, Tensor]:
+    """How far each read of an item lies from its first one, [items, reads], and from the one before it, [items, reads - 1]."""
     reads = [_read(source, split, rows) for _ in range(READS)]
-    return torch.stack([_each(reads[0], read) for read in reads], 1)
+    following = torch.stack([_each(one, two) for one, two in zip(reads, reads[1:], strict=False)], 1)
+    return torch.stack([_each(reads[0], read) for read in reads], 1), following
 
 
 def _drawn(source: Any, split: str, rows: list[int]) -> float:

@@ -24,7 +24,7 @@ LEAST = 8
 AGAINST, WITH = 0.5, -0.2
 """Rank correlation of slopes with targets above which the sign is wrong, and below which it is right."""
 RULE = f"rank correlation of the loss's slope with the targets < {WITH:g}; error above {AGAINST:g}"
-ROOTS = ("output_form", "shape_contract", "ce_gradient_signature", "loss_coverage")
+ROOTS = ("output_form", "shape_contract", "ce_gradient_signature", "loss_coverage", "label_histogram")
 
 
 @check(stage="loss", moment="fast", recipe="Hacker's Guide: lower is better, is it?", follows=ROOTS)

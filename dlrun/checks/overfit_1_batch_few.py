@@ -28,7 +28,17 @@ from dlrun.steplog import StepLog
 
 STEPS, SHARE, SECONDS = 300, 0.05, 10.0
 RATES = (1.0, 3.0, 0.3)
-ROOTS = ("lr_sanity", "decay_groups", "step_lowers_loss", "update_size", "grads_cleared", "optimizer_owns", "frozen_report")
+ROOTS = (
+    "item_stability",
+    "constant_input",
+    "lr_sanity",
+    "decay_groups",
+    "step_lowers_loss",
+    "update_size",
+    "grads_cleared",
+    "optimizer_owns",
+    "frozen_report",
+)
 SUBSET, PATIENT = 256, 10.0
 CLEAR, SOME, NONE = 0.3, 0.05, 0.01
 """Share of the loss that fell: clearly, somewhat, not at all."""

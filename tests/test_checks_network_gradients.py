@@ -90,6 +90,22 @@ def biased() -> Net:
     return net
 
 
+class Tied(nn.Module):
+    """A readout with the weights of a layer before it: by one parameter, or by its memory alone."""
+
+    def __init__(self, memory: bool) -> None:
+        super().__init__()
+        self.inward, self.back, self.head = nn.Linear(8, 32), nn.Linear(32, 8), nn.Linear(8, 4)
+        self.outward = nn.Linear(8, 32)
+        if memory:
+            self.outward.weight.data = self.inward.weight.data
+        else:
+            self.outward.weight = self.inward.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.back(self.outward(self.back(self.inward(x).relu())).relu()))  # type: ignore[no-any-return]
+
+
 FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "detached": (lambda: Does(between=torch.detach), "graph_reach", "error", "never reaches 4 of 6"),
     "data": (lambda: Does(between=lambda h: h.data), "graph_reach", "error", "never reaches 4 of 6"),
@@ -97,6 +113,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "rounded": (lambda: Does(between=torch.round), "graph_reach", "error", "exactly 0"),
     "plain_list": (Listed, "graph_reach", "error", "model.layers[0].weight"),
     "made_in_forward": (Anew, "graph_reach", "error", "drawn anew in every step"),
+    "tied_by_memory": (lambda: Tied(True), "shared_modules", "warning", "two parameters on one memory"),
     "never_called": (Spare, "graph_reach", "warning", "model.spare.weight"),
     "sigmoids": (lambda: Deep(15, nn.Sigmoid), "gradient_profile", "error", "vanishes"),
     "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "gradient_profile", "error", "vanishes"),
@@ -127,6 +144,7 @@ def test_a_fault_is_found_first_and_named(case: str) -> None:
 
 HEALTHY: dict[str, Any] = {
     "state_of_zeros": Begins,
+    "tied": lambda: Tied(False),
     "mixture": lambda: Mixture(),
     "stochastic_depth": lambda: Skips(6),
     "gates_of_zero": lambda: Scaled(12, 0.0),

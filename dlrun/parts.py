@@ -16,7 +16,7 @@ from dlrun.task import Task
 from dlrun.types import DataSpec, Metric
 
 NOTHING: Mapping[str, Callable[[], Any]] = MappingProxyType({})
-METRIC_FACTS = {"best": None, "whole": False, "batches": True, "reads": (), "undefined": "", "probabilities": False}
+METRIC_FACTS = {"best": None, "whole": False, "batches": True, "reads": (), "undefined": "", "probabilities": False, "logits": False}
 """What a metric may say of itself, and what holds where it does not."""
 
 

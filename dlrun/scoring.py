@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun import registry
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
 from dlrun.evaluate import evaluating
@@ -29,7 +28,6 @@ from dlrun.parts import slots
 from dlrun.run import Run
 from dlrun.task import LossTask
 
-OF_CLASSES = {"classes", "labels"}
 MARGIN = 1e-6
 """Relative difference of two losses from which one counts as lower."""
 UNKNOWN = "metrics read outputs as logits; the loss does not tell: say task.scores=probabilities if the network gives these"
@@ -58,7 +56,7 @@ def settle_scores(run: Run) -> list[str]:
     Raises UsageError where labels are -1 and 1 and the loss takes 0 and 1, and for a metric somebody asked for that needs probabilities.
     """
     task = run.task
-    if not isinstance(task, LossTask) or not (named := _of_classes(run, task)):
+    if not isinstance(task, LossTask) or not any(metric.logits for metric in task.metrics.values()):
         return []
     kind, signed = getattr(task, "kind", None), _signed(run)
     if signed and getattr(unwrap(task.criterion)[0], "signed", True) is False:
@@ -72,18 +70,11 @@ def settle_scores(run: Run) -> list[str]:
     if run.scores == Scores():
         return lines
     task.metrics = {
-        name: replace(metric, function=Reading(metric.function, run.scores, kind)) if name in named else metric
+        name: replace(metric, function=Reading(metric.function, run.scores, kind)) if metric.logits else metric
         for name, metric in task.metrics.items()
     }
     lines += [SAID[run.scores.name]] if run.scores.name in SAID else []
     return lines + (["labels are -1 and 1: metrics read -1 as class 0"] if signed else []) + _without_probabilities(run, task)
-
-
-def _of_classes(run: Run, task: LossTask) -> list[str]:
-    """Slots of dlrun's own metrics that read classes or labels; a plugin's metric gets the outputs as they are."""
-    given = {(part["name"] if slot == "metric" else slot): part["name"] for slot, part in slots(run.config.get("metric"), "metric").items()}
-    own = [slot for slot in task.metrics if given.get(slot, slot) not in registry.PLUGINS["metric"]]
-    return [slot for slot in own if OF_CLASSES & set(task.metrics[slot].reads)]
 
 
 def _signed(run: Run) -> bool:

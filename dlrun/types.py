@@ -191,7 +191,8 @@ class Metric:
 
     `whole` metrics need every row of a split at once; those with `batches` False (or `whole`) say nothing of a single training batch.
     `reads` names the forms of targets it is made for (see `dlrun/unfit.py`; () for any), `undefined` says when its value is NaN,
-    `probabilities` that outputs have to stand for some, not for margins or numbers.
+    `probabilities` that outputs have to stand for some, not for margins or numbers, `logits` that it reads these and labels of 0 and 1,
+    whatever the network gives and the loss takes (`dlrun/scoring.py`).
     """
 
     name: str
@@ -202,6 +203,7 @@ class Metric:
     reads: tuple[str, ...] = ()
     undefined: str = ""
     probabilities: bool = False
+    logits: bool = False
 
     def __call__(self, out: Any, y: Any, rows: int) -> Mean | Whole:
         """What this batch of `rows` rows adds to the split's value."""

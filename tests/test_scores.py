@@ -260,6 +260,9 @@ def test_a_users_metric_gets_what_the_network_gives(built: Callable[..., Run], m
     monkeypatch.setitem(registry.PLUGINS["metric"], "mean_of", mean_of)
     run = built("flat", ONE, bce_of_shares, "metric=mean_of")
     assert evaluate(run, run.modules, "val", 0)["mean_of"] == pytest.approx(float((X[:, 0] - 0.5).sigmoid().mean()))
+    monkeypatch.setattr(mean_of, "logits", True, raising=False)  # as an ejected copy of one of dlrun's says
+    run = built("flat", ONE, bce_of_shares, "metric=mean_of")
+    assert evaluate(run, run.modules, "val", 0)["mean_of"] == pytest.approx(float((X[:, 0] - 0.5).mean()), abs=1e-6)
 
 
 def test_a_function_without_outputs_gives_the_loss(built: Callable[..., Run]) -> None:

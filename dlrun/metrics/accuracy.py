@@ -12,7 +12,7 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="max", soft=True, reads=("classes", "labels"), undefined="no target is counted")
+@facts(best="max", soft=True, reads=("classes", "labels"), logits=True, undefined="no target is counted")
 def accuracy(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
     """Share in [0, 1]; out [..., C] logits with y [...] classes (-100: not counted), or out [B, ...] logits with y [B, ...] in {0, 1}.
 

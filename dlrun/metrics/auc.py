@@ -13,7 +13,13 @@ from dlrun.functional.classes import form
 from dlrun.registry import facts
 
 
-@facts(best="max", whole=True, reads=("classes", "labels"), undefined="it needs counted rows of two classes, and scores that are numbers")
+@facts(
+    best="max",
+    whole=True,
+    reads=("classes", "labels"),
+    logits=True,
+    undefined="it needs counted rows of two classes, and scores that are numbers",
+)
 def auc(out: Tensor, y: Tensor, kind: str | None = None) -> Tensor:
     """In [0, 1], 1/2 for guessing, over a whole split; out [N, C] logits with y [N] classes, or out [N, ...] with labels of 0 or 1.
 

@@ -16,7 +16,7 @@ from dlrun.registry import facts
 from dlrun.types import DataSpec, Mean
 
 
-@facts(best="min", batches=False, reads=("classes",), probabilities=True, undefined="no target is counted")
+@facts(best="min", batches=False, reads=("classes",), logits=True, probabilities=True, undefined="no target is counted")
 def bits_per_byte(out: Tensor, y: Tensor, spec: DataSpec) -> Mean:
     """Bits a byte >= 0: nats of the counted targets / ln 2 / UTF-8 bytes of these very targets; out [..., V] logits, y [...] (-100: no).
 

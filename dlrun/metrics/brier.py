@@ -14,7 +14,7 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="min", soft=True, reads=("classes", "labels"), probabilities=True, undefined="no target is counted")
+@facts(best="min", soft=True, reads=("classes", "labels"), logits=True, probabilities=True, undefined="no target is counted")
 def brier(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
     """Mean over counted targets of sum_c (p_c - y_c)^2 in [0, 2]; for two classes half of it, in [0, 1]. Shapes as in `accuracy`."""
     logits, true = as_rows(out, y, kind)

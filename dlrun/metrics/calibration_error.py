@@ -19,7 +19,7 @@ def _gaps(sums: Tensor, count: Tensor) -> float:
     return float((confidence - right).abs().sum() / count) if count else float("nan")
 
 
-@facts(best="min", batches=False, reads=("classes", "labels"), probabilities=True, undefined="no target is counted")
+@facts(best="min", batches=False, reads=("classes", "labels"), logits=True, probabilities=True, undefined="no target is counted")
 def calibration_error(out: Tensor, y: Tensor, kind: str | None = None, *, bins: Count) -> Mean:
     """Mean over counted targets of |accuracy - mean confidence| of their bin, in [0, 1]; shapes as in `accuracy`.
 

@@ -12,7 +12,7 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="min", soft=True, reads=("classes", "labels"), probabilities=True, undefined="no target is counted")
+@facts(best="min", soft=True, reads=("classes", "labels"), logits=True, probabilities=True, undefined="no target is counted")
 def nll(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
     """Mean nats >= 0 over counted targets; shapes as in `accuracy`; of several labels a row each counts. Shares y_c weigh -ln p_c."""
     logits, true = as_rows(out, y, kind)

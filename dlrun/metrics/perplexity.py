@@ -19,7 +19,7 @@ def _exponential(total: Tensor, count: Tensor) -> float:
     return float("inf") if nats >= 700 else exp(nats)
 
 
-@facts(best="min", reads=("classes",), probabilities=True, undefined="no target is counted", of_nats=_exponential)
+@facts(best="min", reads=("classes",), logits=True, probabilities=True, undefined="no target is counted", of_nats=_exponential)
 def perplexity(out: Tensor, y: Tensor) -> Mean:
     """exp(mean nats) >= 1 over all counted targets of a split; out [..., V] logits, y [...] (-100: not counted)."""
     if out.shape[:-1] != y.shape:

@@ -18,7 +18,7 @@ def _of_class(right: Tensor, predicted: Tensor, actual: Tensor) -> Tensor:
     return right / actual.clamp(min=1)
 
 
-@facts(best="max", batches=False, reads=("classes", "labels"), undefined="no target is counted")
+@facts(best="max", batches=False, reads=("classes", "labels"), logits=True, undefined="no target is counted")
 def recall(out: Tensor, y: Tensor, kind: str | None = None, *, average: Literal["macro", "weighted", "micro", "binary"]) -> Mean:
     """Recall in [0, 1] over a whole split; shapes as in `accuracy`; of several labels a row each is a class.
 

@@ -14,7 +14,7 @@ from dlrun.registry import facts
 from dlrun.types import Mean
 
 
-@facts(best="max", soft=True, reads=("classes",), undefined="no target is counted")
+@facts(best="max", soft=True, reads=("classes",), logits=True, undefined="no target is counted")
 def top_k(out: Tensor, y: Tensor, kind: str | None = None, *, k: Count) -> Mean:
     """Share in [0, 1] over counted targets; out [..., C] with y [...] classes or [B, C] shares (the largest counts).
 

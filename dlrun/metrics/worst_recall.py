@@ -17,7 +17,7 @@ def _least(right: Tensor, actual: Tensor) -> float:
     return float((right[seen] / actual[seen]).min()) if seen.any() else float("nan")
 
 
-@facts(best="max", batches=False, reads=("classes", "labels"), undefined="no target is counted")
+@facts(best="max", batches=False, reads=("classes", "labels"), logits=True, undefined="no target is counted")
 def worst_recall(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
     """Least share in [0, 1] of a class's rows that were recognised, over the classes that occur; shapes as in `accuracy`.
 

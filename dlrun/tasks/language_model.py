@@ -69,7 +69,10 @@ class language_model(LossTask):
         """Perplexity, where the loss is the plain cross-entropy whose exponential it is: not computed twice, a vocabulary may be large."""
         if type(self).loss is not LossTask.loss or not is_plain(self.criterion):
             return {}
-        known = {name: getattr(metric.function, "of_nats", None) for name, metric in self.metrics.items()}
+        own = {
+            name: m.function for name, m in self.metrics.items() if str(getattr(m.function, "__module__", "")).startswith("dlrun.metrics.")
+        }
+        known = {name: getattr(function, "of_nats", None) for name, function in own.items()}
         return {name: Mean(double(loss) * double(count), count, finish) for name, finish in known.items() if finish is not None}
 
     def expected_initial_loss(self, spec: DataSpec) -> float | None:

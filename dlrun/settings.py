@@ -80,7 +80,7 @@ EXPECTS: dict[str, Any] = {
     "stochastic_train": bool,  # training mode draws noise (dropout)
     "stochastic_eval": bool,  # evaluation draws noise too (sampling)
     "batch_coupled_loss": bool,  # the loss of a row depends on the other rows (contrastive)
-    "rows_interact": bool,  # an output depends on the other rows (batch norm in training)
+    "rows_interact": bool,  # an output depends on the other rows, in evaluation too (batch norm in training is no case of it)
     "loss_may_rise": bool,  # the loss need not fall (players against each other)
     "repeated_inputs": bool,  # the data holds the same row more than once
     "static_rows": bool,  # every row is the same at every reading

@@ -13,6 +13,7 @@ import growth
 import memory
 import startup
 import training
+import uploading
 from measure import Result
 
 PROMISES = {
@@ -25,6 +26,7 @@ PROMISES = {
     "P7": startup.one_step,
     "P12": memory.whole_process,
     "P13": growth.all_of_it,
+    "R7": uploading.step_time,
 }
 
 

@@ -54,7 +54,7 @@ def data() -> tuple[str, ...]:
     return ("--plugin", str(HERE / "images.py"), "dataset=random_images")
 
 
-def _on_a_terminal(command: Sequence[str], folder: Path) -> None:
+def on_a_terminal(command: Sequence[str], folder: Path) -> None:
     """Run `command` with a pseudo-terminal as its output, which a thread reads away; it must exit with 0."""
     ours, theirs = os.openpty()
     seen = bytearray()
@@ -82,7 +82,7 @@ def pair(bare: str, words: Sequence[str], steps: int = STEPS) -> tuple[Sample, S
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [PYTHON, str(HERE / "dlrun_loop.py"), str(folder / "seconds.json"), bare, str(CLIP), "train"]
-        _on_a_terminal([*command, f"train.steps={steps}", *LOOP, *words], folder)
+        on_a_terminal([*command, f"train.steps={steps}", *LOOP, *words], folder)
         seconds = json.loads((folder / "seconds.json").read_text("utf-8"))
         rows = next(folder.glob("outputs/*/*/metrics.jsonl")).read_text("utf-8").count("train/loss")
     if rows < steps:
@@ -110,7 +110,7 @@ def lightning_defaults(rounds: int) -> Iterator[Result]:
     def theirs() -> Sample:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            _on_a_terminal([PYTHON, str(HERE / "lightning_loop.py"), str(folder / "seconds.json"), str(STEPS), str(CLIP)], folder)
+            on_a_terminal([PYTHON, str(HERE / "lightning_loop.py"), str(folder / "seconds.json"), str(STEPS), str(CLIP)], folder)
             seconds = json.loads((folder / "seconds.json").read_text("utf-8"))
         return {f"steps/s {clock}": STEPS / value for clock, value in seconds.items()}
 

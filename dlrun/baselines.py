@@ -111,7 +111,7 @@ def _predictors(run: Run, x: Any, y: Any) -> Iterator[tuple[str, Predictor]]:
     every = y if every is None else every
     whole = not y.is_floating_point()
     count = spec.vocab if whole and y.dim() == 2 and spec.vocab else spec.classes
-    if whole and count and getattr(run.task, "kind", "") != "regression":
+    if whole and count and getattr(run.task, "kind", "") not in ("regression", "binary"):
         counts = torch.bincount(every[every >= 0].flatten().long(), minlength=count).double() + (1.0 if y.dim() > 1 else 0.0)
         prior = (counts / counts.sum()).clamp_min(1e-9).log().float()
         axis = -1 if y.dim() == 1 or spec.vocab else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import pytest
@@ -248,6 +249,15 @@ def test_baselines_are_read_like_the_network(built: Callable[..., Run]) -> None:
     share = ONE.double().mean()
     assert found["val/majority_nll"] == pytest.approx(float(-(share * share.log() + (1 - share) * (1 - share).log())), rel=1e-5)
     assert found["val/linear_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse", "hinge"])
+def test_baselines_of_whole_number_labels_have_a_loss_too(loss: str, built: Callable[..., Run]) -> None:
+    found = baselines(built("plain", ONE.long(), None, f"loss={loss}", "task.kind=binary"))
+    share = float(ONE.mean())
+    cost = {"bce": -(share * log(share) + (1 - share) * log(1 - share)), "mse": share * (1 - share)}
+    assert not found.skipped and found.values["val/majority_accuracy"] == pytest.approx(max(share, 1 - share))
+    assert loss not in cost or found.values["val/prior_loss"] == pytest.approx(cost[loss], rel=1e-4)
 
 
 def test_a_users_metric_gets_what_the_network_gives(built: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ class classification(LossTask):
     def networks(self, spec: DataSpec) -> Mapping[str, NetworkShape]:
         """`model`: a row to one logit a class. Raises UsageError for data without classes."""
         if not spec.classes:
-            raise UsageError(f"task classification needs classes, this data has none (kind {spec.kind}): say task=supervised")
+            fitting = "language_model" if spec.kind == "language_model" else "supervised"
+            raise UsageError(f"task classification needs classes, this data has none (kind {spec.kind}): say task={fitting}")
         return {"model": NetworkShape(spec.in_shape, (spec.classes,))}
 
     def outputs(self, nets: Networks, batch: Batch) -> Any:

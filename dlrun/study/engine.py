@@ -261,7 +261,7 @@ class Driver:
         cause, own, failure = diagnosis(code, output)
         if code != 0 and self.asked < 2:
             for cell, seed in self.ledger.died(process.owner, cause, own_fault=own, failure=failure):
-                self.console.line(f"a worker ended in cell {cell} seed {seed}: {cause}; it is taken up again", "warning")
+                self.console.line(f"a worker ended in cell {cell} seed {seed}: {cause}", "warning")
         elif code != 0:
             self.ledger.died(process.owner, "stopped at once", own_fault=False)
         if self.stopped or code in (130, 143):

@@ -75,7 +75,7 @@ class Process:
         chunk = os.read(self.fileno(), 65536)
         *whole, self._text = (self._text + chunk).split(b"\n")
         found = [json.loads(line) for line in whole]
-        self.useful = self.useful or any(message["event"] == "ended" for message in found)
+        self.useful = self.useful or any(message["event"] == "began" for message in found)
         return found if chunk else None
 
     def signal(self, number: int) -> None:
@@ -117,7 +117,8 @@ class Pool:
         for process in self.processes[wanted:]:
             if not process.told:
                 self.processes.remove(process)
-                process.close()
+                process.signal(signal.SIGKILL)  # it may be in the middle of importing torch
+                self.end(process)
 
     def tell(self, setting: Setting) -> None:
         """Name the study to those that do not know it."""

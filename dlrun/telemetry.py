@@ -6,8 +6,9 @@ costs more than 1 %. A checkpoint always flushes first.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -56,15 +57,37 @@ class Telemetry:
 
 
 def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`rows` with every tensor read: those of one shape and device in one transfer, not one by one."""
-    tensors = [value for row in rows for value in row.values() if isinstance(value, Tensor)]
-    numbers = iter(torch.stack([tensor.detach().double().reshape(()) for tensor in tensors]).tolist() if tensors else [])
-    return [{name: _number(value, numbers) for name, value in row.items()} for row in rows]
+    """`rows` with every tensor read: those of one device and type in one transfer, not one by one. A mean is read as its two tensors."""
+    tensors: list[Tensor] = []
+    for row in rows:
+        for value in row.values():
+            if isinstance(value, Tensor):
+                tensors.append(value)
+            elif isinstance(value, Mean) and value.simple:
+                tensors += [part for part in (value.sum, value.count) if isinstance(part, Tensor)]
+    numbers = iter(read(tensors))
+    return [{name: value if type(value) is float else _number(value, numbers) for name, value in row.items()} for row in rows]
 
 
-def _number(value: Any, numbers: Any) -> Any:
+def read(tensors: list[Tensor]) -> list[float]:
+    """The numbers in tensors of one number each."""
+    alike: dict[Any, tuple[list[int], list[Tensor]]] = {}
+    for place, tensor in enumerate(tensors):
+        places, found = alike.setdefault((tensor.dtype, tensor.device), ([], []))
+        places.append(place)
+        found.append(tensor if tensor.dim() == 0 else tensor.reshape(()))
+    numbers = [0.0] * len(tensors)
+    with torch.no_grad():
+        for places, found in alike.values():
+            for place, number in zip(places, torch.stack(found).tolist(), strict=True):
+                numbers[place] = float(number)
+    return numbers
+
+
+def _number(value: Any, numbers: Iterator[float]) -> Any:
     if isinstance(value, Tensor):
         return next(numbers)
-    if isinstance(value, (Mean, Whole)):
-        return value.value()
-    return value
+    if isinstance(value, Mean) and value.simple:
+        total, count = (next(numbers) if isinstance(part, Tensor) else float(part) for part in (value.sum, value.count))
+        return total / count if count else math.nan
+    return value.value() if isinstance(value, (Mean, Whole)) else value

@@ -31,6 +31,11 @@ class Mean:
     def __add__(self, other: Mean) -> Mean:
         return Mean(double(self.sum) + double(other.sum), double(self.count) + double(other.count), self.finish)
 
+    @property
+    def simple(self) -> bool:
+        """Whether it is one sum over one count."""
+        return self.finish is _quotient
+
     def value(self) -> float:
         """The mean (or what `finish` makes of it), a plain float."""
         return self.finish(double(self.sum), double(self.count))

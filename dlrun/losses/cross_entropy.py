@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlrun.functional.classes import all_count
 from dlrun.functional.weights import Weights, class_weights
 from dlrun.ranges import Fraction, NonNegative
 from dlrun.registry import facts
@@ -52,11 +53,6 @@ def _count(y: Tensor, label_smoothing: float = 0.0, weight: Weights = None, clas
     weights = class_weights("cross_entropy", weight, class_counts, y)
     assert weights is not None
     return torch.where(y == -100, 0.0, weights[y.clamp(min=0)]).sum()
-
-
-def all_count(y: Tensor) -> bool:
-    """Whether it is known, at the price of a look (4 us), that no target is masked; on an accelerator a look would make the step wait."""
-    return y.device.type == "cpu" and y.numel() > 0 and int(y.min()) >= 0
 
 
 @facts(initial=_initial, floor=_floor, count=_count, kind="classification", plain=_plain)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dlrun.functional.classes import decide
+from dlrun.functional.classes import all_count, decide
 from dlrun.registry import facts
 from dlrun.types import Mean
 
@@ -20,4 +20,4 @@ def accuracy(out: Tensor, y: Tensor, kind: str | None = None) -> Mean:
     and 1), its class is the one of the largest share.
     """
     predicted, y = decide(out, y, kind)
-    return Mean((predicted == y).sum(), (y >= 0).sum())
+    return Mean((predicted == y).sum(), float(y.numel()) if all_count(y) else (y >= 0).sum())

@@ -41,7 +41,7 @@ class Console:
         self._colour = terminal.wants_colour(self._live)
         self._log = log
         self._early: list[str] | None = [] if log is None else None
-        self._bar, self._bar_columns = "", 0
+        self._bar, self._bar_columns = "", [0]
         self._plain_time = time.monotonic()
         self._evaluation_time = float("-inf")
 
@@ -61,9 +61,17 @@ class Console:
         return terminal.width_of(self._stream) if self._live else None
 
     @property
-    def terminal(self) -> TextIO | None:
-        """The stream where it is a terminal on which a bar may be drawn; None elsewhere."""
-        return self._stream if self._live else None
+    def live(self) -> bool:
+        """Whether it draws on a terminal."""
+        return self._live
+
+    def panel(self, lines: Sequence[str]) -> None:
+        """Keep these lines below all others, in place of the bar; only on a terminal. The last ones shown stay until `close`."""
+        if self._live:
+            start, width = self._erase(), terminal.width_of(self._stream) - 1
+            shown = [terminal.clip(clean(line), width) for line in lines]
+            self._bar, self._bar_columns = "\n".join(shown), [columns_of(line) for line in shown]
+            self._write(start + self._bar)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print `rows` (texts and numbers) aligned under `columns`; on a terminal no wider than it."""
@@ -132,14 +140,15 @@ class Console:
         start = self._erase()
         segments = bar_segments(status, terminal.width_of(self._stream) - 1)
         self._bar = "".join(terminal.paint(text, style, self._colour) for text, style in segments)
-        self._bar_columns = sum(columns_of(text) for text, _ in segments)
+        self._bar_columns = [sum(columns_of(text) for text, _ in segments)]
         self._write(start + self._bar)
 
     def _erase(self) -> str:
         """What takes the bar off the screen: a terminal made narrower has broken it into several rows."""
         if not self._bar:
             return ""
-        rows = -(-self._bar_columns // terminal.width_of(self._stream))
+        width = terminal.width_of(self._stream)
+        rows = sum(max(1, -(-columns // width)) for columns in self._bar_columns)
         return (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\r\x1b[J"
 
     def _clear(self) -> None:

@@ -21,7 +21,7 @@ from dlrun.study.failures import AGAIN, common, diagnosis
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Cell, Question
-from dlrun.study.pool import Pool, Process, cores, thread_budget
+from dlrun.study.pool import Pool, Process, make_pool
 from dlrun.study.results import goal_of, lines, remarks, run_of, table, write_csv
 from dlrun.study.setting import Setting
 from dlrun.study.tables import sqlite_url
@@ -40,14 +40,6 @@ class Means:
     plugins: tuple[str, ...] = ()
     config_dir: str | None = None
     lease: float = LEASE_SECONDS
-
-
-def make_pool(workers: int | None) -> Pool:
-    """Worker processes that begin to import torch at once; `run_study` tells them what for."""
-    import os
-
-    count = workers or cores()
-    return Pool(count, thread_budget(count, os.environ))
 
 
 def run_study(
@@ -109,7 +101,7 @@ class Driver:
         self._enter(cells)
         self.since = self.ledger.clock()
         params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
-        self.view = View(self.console, self.ledger.study, params)
+        self.view = View(self.console, params)
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._free()
@@ -119,7 +111,7 @@ class Driver:
             self.pool.tell(self.setting)
             self._watch()
         finally:
-            self.view.close()
+            self.console.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._result()
@@ -211,7 +203,7 @@ class Driver:
         if alike := common(rows, self.since):
             names = " and ".join(f"cell {row['cell']} seed {row['seed']}" for row in alike)
             if self.stopped is None:
-                self.view.line(f"{names} failed alike, and none has finished: the others are not tried", "error")
+                self.console.line(f"{names} failed alike, and none has finished: the others are not tried", "error")
             self._stop("failures alike", 1)
         left = sum(row["state"] not in DONE for row in rows)
         self._nearly_done = left <= len(self.pool.processes)

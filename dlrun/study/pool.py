@@ -153,3 +153,9 @@ class Pool:
         for process in self.processes:
             self.end(process)
         self.processes.clear()
+
+
+def make_pool(workers: int | None) -> Pool:
+    """Worker processes that begin to import torch at once; `run_study` tells them what for."""
+    count = workers or cores()
+    return Pool(count, thread_budget(count, os.environ))

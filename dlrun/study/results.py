@@ -154,8 +154,8 @@ def _half(cell: Mapping[str, Any]) -> str:
     return number((cell["interval"][1] - cell["interval"][0]) / 2, 2) if cell["interval"] else ""
 
 
-def _text(value: Any) -> Any:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_csv(ledger: Ledger, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlrun.sinks.console import Console
-from dlrun.sinks.terminal import clean, clip, duration, number
+from dlrun.sinks.terminal import clean, duration, number
 from dlrun.study.ledger import DONE
 from dlrun.study.plan import Goal
 
@@ -17,27 +17,11 @@ Row = Mapping[str, Any]
 
 
 class View:
-    """Prints through `console`; on a terminal a live table of rich's stands below the lines."""
+    """Prints through `console`; on a terminal a few lines about the study stand below all others."""
 
-    def __init__(self, console: Console, study: str, params: Mapping[int, Mapping[str, Any]]) -> None:
-        self.console, self.study, self.params = console, study, params
-        self._live: Any = None
+    def __init__(self, console: Console, params: Mapping[int, Mapping[str, Any]]) -> None:
+        self.console, self.params = console, params
         self._next = time.monotonic() + PLAIN_SECONDS
-        if console.terminal is not None:
-            from rich.console import Console as Rich
-            from rich.live import Live
-
-            self._live = Live(console=Rich(file=console.terminal), auto_refresh=False, transient=True, redirect_stdout=False)
-            self._live.start()
-
-    def line(self, text: str, style: str = "") -> None:
-        """One line above the table."""
-        if self._live is not None:
-            self._live.update("", refresh=True)
-            self._live.stop()
-        self.console.line(text, style)
-        if self._live is not None:
-            self._live.start()
 
     def name(self, row: Row) -> str:
         """A job for people: its cell, its seed and its values."""
@@ -46,19 +30,15 @@ class View:
 
     def failed(self, row: Row, folder: str) -> None:
         """A failure, at once, with the last lines of its log."""
-        self.line(f"{self.name(row)}: {row['failure']}: {row['reason']}", "error")
+        self.console.line(f"{self.name(row)}: {row['failure']}: {row['reason']}", "error")
         for text in (row["log"] or "").splitlines():
-            self.line(f"  | {text}", "dim")
-        self.line(f"  {folder}", "dim")
+            self.console.line(f"  | {text}", "dim")
+        self.console.line(f"  {folder}", "dim")
 
     def show(self, rows: Sequence[Row], goal: Goal | None, clock: float, readings: Mapping[int, tuple[int, float]]) -> None:
         """Where the study stands."""
-        if self._live is not None:
-            from rich.text import Text
-
-            width = self.console.width or 80
-            texts = [headline(rows, goal, clock), *self._running(rows, readings)]
-            self._live.update(Text("\n".join(clip(text, width - 1) for text in texts)), refresh=True)
+        if self.console.live:
+            self.console.panel([headline(rows, goal, clock), *self._running(rows, readings)])
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
             self.console.line(headline(rows, goal, clock))
@@ -71,25 +51,19 @@ class View:
             texts.append(f"  {self.name(row)}" + (f": {number(seen[1])} at step {seen[0]}" if seen else ""))
         return texts + ([f"  and {len(running) - MOST_RUNNING} more"] if len(running) > MOST_RUNNING else [])
 
-    def close(self) -> None:
-        """Take the table off the screen."""
-        if self._live is not None:
-            self._live.update("", refresh=True)
-            self._live.stop()
-            self._live = None
-
 
 def headline(rows: Sequence[Row], goal: Goal | None, clock: float) -> str:
     """Done, running, failed, the best run so far, and how long it will take."""
     counts = {state: sum(row["state"] == state for row in rows) for state in ("finished", "running", "failed", "pruned", "waiting")}
+    left = remaining(rows, clock)
     texts = [f"{counts['finished']}/{len(rows)} runs finished", f"{counts['running']} running"]
     texts += [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
+    texts += [f"{duration(left)} left"] if left is not None else []
     have = [row for row in rows if row["state"] == "finished"]
     if goal is not None and have:
         best = (max if goal.direction == "max" else min)(have, key=lambda row: row["value"])
-        texts.append(f"best run {goal.metric} {number(best['value'])} (cell {best['cell']} seed {best['seed']})")
-    left = remaining(rows, clock)
-    return " · ".join([*texts, *([f"{duration(left)} left"] if left is not None else [])])
+        texts.append(f"best {goal.metric} {number(best['value'])} (cell {best['cell']} seed {best['seed']})")
+    return " · ".join(texts)
 
 
 def remaining(rows: Sequence[Row], clock: float) -> float | None:

@@ -20,11 +20,13 @@ def run(arguments: Arguments) -> int:
     """Ask and freeze while the workers import torch; then run what is missing, and show what came out."""
     workers = _workers(arguments)
     load_named_plugins(arguments)
-    from dlrun.study.engine import Means, make_pool, run_study
+    from dlrun.study.pool import make_pool
 
     pool = make_pool(workers)
     try:
-        pool.start()
+        pool.start()  # before anything slow is imported here
+        from dlrun.study.engine import Means, run_study
+
         asked = _asked(arguments)
         name = _name(arguments, asked)
         folder = Path(asked.first.resolved["output_root"]).expanduser() / "sweeps" / name

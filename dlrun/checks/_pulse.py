@@ -35,6 +35,8 @@ class Pulse:
     rate_acts: bool = True
     still: list[str] = field(default_factory=list)
     """Parameters that eight steps on unit noise for a gradient, at a rate of 0.001 at least, leave exactly where they were."""
+    deaf: list[str] = field(default_factory=list)
+    """Parameters that eight steps move, and to the very same place for a gradient as for its opposite."""
     pull: float = 0.0
     """Share by which a step without gradient shrinks the weights."""
     remembers: bool | None = None
@@ -105,6 +107,7 @@ def _ask(subject: Subject, slot: str, found: Trial) -> Pulse:
     box.set("weight_decay", 0.0)
     one = box.step(1.0)
     answer.still = _unmoved(subject, slot, found)
+    answer.deaf = _deaf(subject, slot, found)
     answer.moved, answer.fall = _norm(one) / max(_norm(weights), 1e-12), -_dot(one, slopes)
     answer.rising = -answer.fall / max(_norm(one) * _norm(slopes), 1e-30)
     answer.boost = max(
@@ -124,14 +127,28 @@ def _ask(subject: Subject, slot: str, found: Trial) -> Pulse:
 def _unmoved(subject: Subject, slot: str, found: Trial) -> list[str]:
     """Names of parameters that plain, large gradients do not move."""
     box = _Box(subject, slot, found)
-    box.set("lr", lambda rate: max(rate, 1e-3))
     box.set("weight_decay", 0.0)
+    old = [p.detach().clone() for _, p, _ in box.pairs]
+    return [name for name, p, before in _pushed(box, 1.0, old) if torch.equal(p, before)]
+
+
+def _deaf(subject: Subject, slot: str, found: Trial) -> list[str]:
+    """Names of parameters that move (by decay) and for which plain, large gradients of either sign are the same."""
+    boxes = [_Box(subject, slot, found) for _ in range(2)]
+    old = [p.detach().clone() for _, p, _ in boxes[0].pairs]
+    up, down = (_pushed(box, sign, old) for box, sign in zip(boxes, (1.0, -1.0), strict=True))
+    pairs = [(name, one, other, before) for (name, one, before), (_, other, _) in zip(up, down, strict=True)]
+    return [name for name, one, other, before in pairs if torch.equal(one, other) and not torch.equal(one, before)]
+
+
+def _pushed(box: _Box, factor: float, old: Sequence[Tensor]) -> list[tuple[str, Tensor, Tensor]]:
+    """(name, weights after, weights before) of eight steps on `factor` times unit noise for a gradient, at a rate of 0.001 at least."""
+    box.set("lr", lambda rate: max(rate, 1e-3))
     generator = torch.Generator().manual_seed(0)
     box.pairs = [(name, p, torch.randn(p.shape, generator=generator).to(p.device, p.dtype)) for name, p, _ in box.pairs]
-    old = [p.detach().clone() for _, p, _ in box.pairs]
     for _ in range(8):
-        box.step(1.0)
-    return [name for (name, p, _), before in zip(box.pairs, old, strict=True) if torch.equal(p, before)]
+        box.step(factor)
+    return [(name, p.detach(), before) for (name, p, _), before in zip(box.pairs, old, strict=True)]
 
 
 def _rate_acts(subject: Subject, slot: str, found: Trial, one: Sequence[Tensor]) -> bool:

@@ -14,11 +14,9 @@ from typing import Any
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._pulse import Pulse, pulses
 from dlrun.checks._rates import idle, rates
+from dlrun.checks._stream import as_it_is, streamed
 from dlrun.checks._trial import STEPS, Trial, chance, trial, try_anew
-from dlrun.finite import NonFinite, Watch
-from dlrun.loop import train_step
 from dlrun.run import Run
-from dlrun.steplog import StepLog
 
 HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 3e-3, 0.1, 0.3
 WORKS = 0.05
@@ -55,11 +53,11 @@ def lr_sanity(subject: Subject) -> Finding:
 
 def _too_high(subject: Subject, text: str, numbers: dict[str, Any]) -> Finding | None:
     """The verdict on steps so large that training batch after batch is worse than none, where smaller ones learn."""
-    before, after = _streamed(subject, 1.0)
+    before, after, _ = streamed(subject, as_it_is, TRIED)
     if after <= max(before, 0.0):
         return None
     for less in LESS:
-        _, slower = _streamed(subject, 1 / less)
+        _, slower, _ = streamed(subject, lambda run, less=less: _faster(run, 1 / less), TRIED)  # type: ignore[misc]
         numbers |= {"new_before": before, "new_after": after, "new_slower": slower, "less": less}
         if slower < before - LEARNS * abs(before):
             text += (
@@ -70,28 +68,6 @@ def _too_high(subject: Subject, text: str, numbers: dict[str, Any]) -> Finding |
     return None
 
 
-def _streamed(subject: Subject, factor: float) -> tuple[float, float]:
-    """Loss of the four batches after the first 30, before and after training on those at `factor` times the rate."""
-    run = subject.copy()
-    _faster(run, factor)
-    fresh = [subject.prepared(run, raw) for step in range(TRIED, TRIED + 4) for raw in run.data.batches(step)[:1]]
-
-    def loss() -> float:
-        return sum(subject.batch_loss(run, batch, training=False) for batch in fresh) / len(fresh)
-
-    before, log, watch = loss(), StepLog(), Watch(run.device)
-    for module in run.modules.values():
-        module.train()
-    try:
-        for step in range(min(TRIED, run.steps)):
-            log.begin(False)
-            train_step(run, step, run.data.batches(step), log, watch)
-        after = loss()
-    except NonFinite:
-        return before, math.inf
-    return before, after if math.isfinite(after) else math.inf
-
-
 def _eps(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding | None:
     """The verdict on an eps that rules the steps: with 1e-8 instead one batch is learned, with it, it is not."""
     groups = [group for optimizer in subject.run.optimizers.values() for group in optimizer.param_groups]
@@ -99,16 +75,12 @@ def _eps(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding | N
     if eps <= 1e-3:
         return None
     steps = 3 * STEPS
-    (before, after), (_, usual) = try_anew(subject, _whatever, steps), try_anew(subject, _usual_eps, steps)
+    (before, after), (_, usual) = try_anew(subject, as_it_is, steps), try_anew(subject, _usual_eps, steps)
     numbers |= {"eps": eps, "tried_before": before, "tried_after": after, "with_usual_eps": usual}
     if not (before - usual > 0.3 * abs(before) and before - after < 0.25 * (before - usual)):
         return None
     text = f"eps={eps:g}: {steps} steps on one batch take the loss from {before:.4g} to {after:.4g}, with eps=1e-8 to {usual:.4g}"
     return Finding("warning", text, "eps is far larger than the gradients it is added to, and rules the step", "eps=1e-8", numbers, RULE)
-
-
-def _whatever(run: Run) -> None:
-    """As it is."""
 
 
 def _usual_eps(run: Run) -> None:
@@ -154,14 +126,17 @@ def _too_low(subject: Subject, found: Trial, answers: list[Pulse], shown: str, n
     if not 0 < way < NOTHING or fall > NOTHING * above or above <= 1e-3 or found.before < KNOWS * chance(subject, found.batch):
         return None
     factor = USUAL * count / way
-    before, after = try_anew(subject, lambda run: _faster(run, factor))
-    numbers |= {"factor": factor, "tried_before": before, "tried_after": after}
+    for steps in (STEPS, 3 * STEPS):
+        before, after = try_anew(subject, lambda run: _faster(run, factor), steps)
+        numbers |= {"factor": factor, "tried_before": before, "tried_after": after, "tried_steps": steps}
+        if before - after > WORKS * above:
+            break
     text = (
         f"{shown}: in {count} steps the loss can fall by {fall / above:.2g} of itself at most, and weights move by {way:.2g} of their size"
     )
     if not before - after > WORKS * above:
         return Finding("info", text, numbers=numbers, threshold=RULE)
-    text += f"; {factor:.2g} times the rate takes it from {before:.4g} to {after:.4g} in 20 steps"
+    text += f"; {factor:.2g} times the rate takes it from {before:.4g} to {after:.4g} in {steps} steps"
     cause, step = _cause(run, factor)
     return Finding("warning", text, cause, step, numbers, RULE)
 

@@ -26,8 +26,10 @@ from dlrun.run import Run
 from dlrun.schedule import Scheduler
 from dlrun.steplog import StepLog
 
-STEPS, SHARE, SECONDS = 300, 0.05, 10.0
+STEPS, SHARE, SECONDS, RUNG = 300, 0.05, 3.5, 0.6
 RATES = (1.0, 3.0, 0.3)
+ENOUGH = 100
+"""Steps from which on a loss that is no lower than at first is worth a warning, where the time is used up."""
 ROOTS = (
     "item_stability",
     "constant_input",
@@ -82,7 +84,7 @@ def overfit_1_batch_few(subject: Subject) -> Finding:
     raw, tried = subject.few, []
     floor = subject.floor
     rungs = _lower(subject, floor)
-    deadline = time.perf_counter() + SECONDS
+    deadline = time.thread_time() + SECONDS
     for factor in RATES:
         tried.append(attempt(subject, raw, factor, floor, deadline))
         if tried[-1].reached or tried[-1].late:
@@ -111,7 +113,7 @@ def _lower(subject: Subject, floor: float | None) -> dict[int, Attempt]:
         if len(subject.few) <= rows:
             continue
         try:
-            rungs[rows] = attempt(subject, subject.few[:rows], 1.0, floor, time.perf_counter() + 1.0)
+            rungs[rows] = attempt(subject, subject.few[:rows], 1.0, floor, time.thread_time() + RUNG)
         except (RuntimeError, ValueError, IndexError):  # of a single row batch norm has no variance, and axes of length 1 are squeezed away
             continue
     return rungs
@@ -158,7 +160,8 @@ def verdict(tried: list[Attempt], best: Attempt, floor: float | None) -> tuple[s
     if all(entry.alike for entry in tried):
         return "error", "every row gets the same output"
     if best.late:
-        return "info" if best.fell > NONE else "warning", f"stopped after {SECONDS:g} s, too early to tell"
+        stays = all(entry.fell <= 0 for entry in tried) and best.steps >= ENOUGH
+        return "warning" if stays else "info", f"stopped after {SECONDS:g} s, {'it did not fall' if stays else 'too early to tell'}"
     if all(entry.fell < NONE and not entry.falling for entry in tried):
         return "error", "it did not fall at any rate"
     if best.fell >= CLEAR:
@@ -182,7 +185,7 @@ def attempt(subject: Subject, raw: Batch, factor: float, floor: float | None, de
     curve = [first]
     try:
         for done in subject.fit(run, raw, STEPS):
-            late = time.perf_counter() > deadline
+            late = time.thread_time() > deadline
             if done % 5 and done != STEPS and not late:
                 continue
             curve.append(subject.batch_loss(run, prepared))

@@ -1,8 +1,9 @@
 """What the schedule will do to the learning rate, step by step, before it does it.
 
-The catalogue's row holds the peak against the base rate (below 10 %: a warning). Noam's schedule has a peak of 0.001 at a base of 1, so the
-peak is judged by what its steps would do (`lr_sanity`), and the shape alone is judged here. Cycles rise late too, but not above their first
-peak. Runs of fewer than 50 steps are trials, whose warm-up may well be longer than they are.
+The catalogue's row holds the peak against the base rate (below 10 %: a warning). Noam's schedule has a peak of 0.001 at a base of 1, so
+such a peak is judged by what comes of it: where 100 steps at the base rate learn at least twice as much, the factor is wrong (most often
+it is the rate itself, by which the rate is multiplied again). Cycles rise late too, but not above their first peak. Runs of fewer than 50
+steps are trials, whose warm-up may well be longer than they are.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Any
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._rates import Rates, rates, sketch
+from dlrun.checks._stream import at_base_rate, beside
 
 SHORT, WARMING = 50, 100
 ZERO, LOW, MEAN, LATE = 0.4, 0.7, 0.1, 10.0
+NEVER, TRIED, TWICE, LEARNS = 0.11, 100, 2.0, 0.15
 WARMS = "the warm-up is longer than the run (in another unit?), or the schedule runs the wrong way round"
 RULE = (
     f"error: negative, not finite, 0 throughout, or it raises; warning: 0 in > {ZERO:.0%} of steps, < 1 % of its peak in > {LOW:.0%} "
-    f"with a mean < {MEAN:.0%} of it, rising to the very end, or {LATE:g} times higher in the second half than ever before"
+    f"with a mean < {MEAN:.0%} of it, rising to the very end, or {LATE:g} times higher in the second half than ever before, or "
+    f"never above {NEVER:.0%} of lr where lr itself learns {TWICE:g} times as much in {TRIED} steps"
 )
 
 
@@ -34,7 +38,23 @@ def schedule_preview(subject: Subject) -> Finding:
         return skipped("the optimizer's groups have no lr")
     verdicts = [_judge(one, run.steps, len(run.schedulers) > 1) for one in found]
     order = ("error", "warning", "info", "ok")
-    return min(verdicts, key=lambda finding: order.index(finding.level))
+    worst = min(verdicts, key=lambda finding: order.index(finding.level))
+    return worst if worst.level in order[:2] else _never_up(subject, found, worst) or worst
+
+
+def _never_up(subject: Subject, found: list[Rates], shape: Finding) -> Finding | None:
+    """The verdict on rates that never come near the base rate, where that would learn far more; asked on request only."""
+    share = max(one.peak / one.base if one.base > 0 else 1.0 for one in found)
+    if share > NEVER or subject.patience < 1 or subject.loss_task is None or subject.run.steps < SHORT:
+        return None
+    before, after, at_base, done = beside(subject, at_base_rate, TRIED)
+    numbers = shape.numbers | {"share": share, "before": before, "after": after, "at_base": at_base, "tried": done}
+    if not (before - at_base > LEARNS * abs(before) and before - at_base > TWICE * (before - after)):
+        return None
+    text = f"{shape.message}: never above {_short(100 * share)} % of lr {_short(max(one.base for one in found))}"
+    text += f"; {done} steps take the loss from {before:.4g} to {after:.4g}, at lr itself to {at_base:.4g}"
+    cause = "the schedule gives the learning rate itself, by which lr is multiplied once more"
+    return Finding("warning", text, cause, "return a factor of lr, 1 at its peak", numbers, RULE)
 
 
 def _judge(one: Rates, steps: int, several: bool) -> Finding:

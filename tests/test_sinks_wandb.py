@@ -89,43 +89,6 @@ def test_online_all_there_is_and_no_secret(run: Path, store: Store) -> None:
     assert SECRET.encode() not in files and KEY.encode() not in files
 
 
-def saved(run: Path, step: int) -> None:
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_text(f"weights of {step}")
-    (folder / "MANIFEST.json").write_text('{"files": {"model.safetensors": {}}}')
-
-
-def names(store: Store) -> list[set[str]]:
-    return [{alias["alias"] for alias in artifact["aliases"]} for artifact in store.artifacts]
-
-
-@pytest.mark.parametrize("how", ["live", "sync"])
-@pytest.mark.parametrize(("wanted", "expected"), [
-    ("all", [{"step-5", "best"}, {"step-9"}]), ("best", [{"step-5", "best"}]), (True, [{"step-9"}]),
-])  # fmt: skip
-def test_checkpoints_become_artifacts_with_their_names(
-    wanted: Any, expected: list[set[str]], how: str, run: Path, store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = {**ONLINE, "log_model": wanted}
-    background = begun(run, options if how == "live" else OPTIONS)
-    saved(run, 5)
-    write(run, range(6))
-    wait_for(lambda: noted(run).get("step") == 5)
-    saved(run, 9)
-    write(run, range(6, 10))
-    finish(run, 9)
-    background.finish(60)
-    if how == "sync":
-        assert not store.artifacts and main(["sync", str(run), f"log.wandb.log_model={str(wanted).lower()}"]) == 0
-    assert [found - {"latest"} for found in names(store)] == expected and "latest" in names(store)[-1]
-    for number, artifact in enumerate(store.artifacts):
-        step = next(name for name in names(store)[number] if name.startswith("step-")).removeprefix("step-")
-        assert artifact["state"] == "COMMITTED" and sorted(artifact["files"]) == ["MANIFEST.json", "model.safetensors"]
-        assert store.blobs[f"{number}-model.safetensors"] == f"weights of {step}".encode()
-    capsys.readouterr()
-
-
 def test_one_run_over_resumes_offline_killed_and_cut_back(run: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     background = begun(run, OPTIONS)
     write(run, range(4))

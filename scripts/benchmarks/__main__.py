@@ -12,6 +12,7 @@ import sys
 import growth
 import memory
 import startup
+import studies
 import training
 import uploading
 from measure import Result
@@ -24,6 +25,9 @@ PROMISES = {
     "P5": startup.light_commands,
     "P6": startup.mistyped_key,
     "P7": startup.one_step,
+    "P8": studies.over_multirun,
+    "P9": studies.over_processes,
+    "P10": studies.over_one_worker,
     "P12": memory.whole_process,
     "P13": growth.all_of_it,
     "R7": uploading.step_time,

@@ -32,9 +32,14 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     numbers: dict[str, Any] = {way: float(values.mean()) for way, values in costs.items()}
     if not all(math.isfinite(value) for value in numbers.values()):
         return Finding("info", "the loss is not finite for made-up embeddings", numbers=numbers, threshold=RULE)
+    reason = _other_reading(asked, views, found)
+    if reason:
+        return skipped(reason)
     noise = max(float(costs["random"].std()), 1e-4 * abs(numbers["random"]), 1e-9)
     gains = [(numbers["random"] - numbers[way]) / noise for way in ("stacked", "alternating")]
     numbers["gains"] = gains
+    if max(gains) < 2 and rows >= 8 and _by_labels(asked):
+        return skipped("the targets say which rows belong together")
     if max(gains) < 2 and rows >= 8:
         agree = numbers["stacked"] if abs(gains[0]) > abs(gains[1]) else numbers["alternating"]
         text = f"views that agree cost {agree:.3f}, random embeddings {numbers['random']:.3f}: nothing draws them together"
@@ -50,6 +55,33 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
         text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
         return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
     return Finding("ok", "views that agree lower the loss", numbers=numbers, threshold=RULE)
+
+
+def _other_reading(asked: Probe, views: list[Tensor], found: list[Tensor]) -> str:
+    """Why embeddings of two views are not what the loss compares: it reads others beside them, as where one is to tell the other's
+    target (Grill et al. 2020, section 3), or not these at all. "" where they are."""
+    read = [t for t in tensors(asked.outputs) if t.is_floating_point() and _is_read(asked, t)]
+    if not any(t is view for t in read for view in views):
+        return "the loss does not read the first outputs"
+    others = [t for t in read if not any(t is view for view in views) and len(t) in {len(view) for view in found}]
+    return "the loss compares more than the two views" if others else ""
+
+
+def _is_read(asked: Probe, t: Tensor) -> bool:
+    """Whether other numbers in the place of `t` change the loss."""
+    other = t + torch.randn(t.shape, generator=torch.Generator().manual_seed(5)).to(t)
+    with torch.no_grad():
+        return float(asked.of(put(asked.outputs, t, other))) != float(asked.of(asked.outputs))
+
+
+def _by_labels(asked: Probe) -> bool:
+    """Whether the loss of the same embeddings is another one with the targets of other rows."""
+    y = asked.batch.get("y")
+    if not isinstance(y, Tensor) or len(y) != len(asked.batch) or bool((y[:1] == y).all()):
+        return False
+    with torch.no_grad():
+        losses = [float(asked.of(asked.outputs, asked.batch.replace(y=y.roll(shift, 0)))) for shift in (0, 1, 2, 3)]
+    return max(losses) - min(losses) > 1e-6 * max(abs(losses[0]), 1e-6)
 
 
 def _costs(asked: Probe, views: list[Tensor], way: str) -> Tensor:

@@ -115,6 +115,12 @@ def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
     return after[place].detach()
 
 
+def held(subject: Subject, probe: Probe, axis: int) -> bool:
+    """Whether outputs stay log-probabilities whatever the last layer gives: their exponentials sum to 1 over `axis`, or to less."""
+    outs = [probe.out, *(_stretched(subject, probe, factor) for factor in (10.0, -10.0, 100.0))]
+    return all(out is not None and float(out.logsumexp(axis).max()) < EXACT for out in outs)
+
+
 def last_called(subject: Subject, run: Run, batch: Batch) -> nn.Module | None:
     """The module with parameters of its own whose forward ended last."""
     called: list[nn.Module] = []

@@ -16,6 +16,7 @@ from dlrun.batch import Batch, leaves
 from dlrun.checks._dependence import awaken, patched, sample
 from dlrun.checks._frame import Finding, Subject, check, gap, largest, skipped
 from dlrun.checks._modes import stuck
+from dlrun.checks._probe import put
 from dlrun.checks.shape_contract import main_output
 from dlrun.run import Run
 
@@ -53,16 +54,17 @@ def _judge(subject: Subject, run: Run, batch: Batch, x: Tensor, base: Tensor, ax
     steps = x.shape[1]
     again = _out(subject, run, batch)
     bound = 10 * gap(base.movedim(1, axis), again) + SLACK * largest(base)
+    counted = _counted(subject, run, batch, base, axis)
     leak, blind = 0.0, []
     numbers: dict[str, Any] = {"bound": bound, "steps": steps}
     for t in sorted({steps // 4, steps // 2, steps - 1} - {0}):
         out = _out(subject, run, _exchanged(batch, x, t))
         if out is None or out.shape != base.movedim(1, axis).shape:
             continue
-        moved = (out.movedim(axis, 1) - base).abs().nan_to_num(0)
+        moved = (out.movedim(axis, 1) - base).abs().nan_to_num(0) * counted.reshape(*counted.shape, *[1] * (base.dim() - 2))
         changed = _differs(x, t)
         leak = max(leak, float(moved[:, :t].max()))
-        if bool(changed.any()) and float(moved[:, t][changed].max()) <= bound:
+        if bool((changed & counted[:, t]).any()) and float(moved[:, t][changed].max()) <= bound:
             blind.append(t)
         if leak > bound:
             numbers |= {"t": t, "change": leak, "steps_before_that_move": _where(moved[:, :t], bound)}
@@ -128,6 +130,30 @@ def _out(subject: Subject, run: Run, batch: Batch) -> Tensor | None:
     """The main output, where it is one of floating-point numbers."""
     found = main_output(run, subject.outputs(run, batch, training=False))
     return found.float() if found is not None and found.is_floating_point() else None
+
+
+def _counted(subject: Subject, run: Run, batch: Batch, base: Tensor, axis: int) -> Tensor:
+    """[B, T]: steps whose outputs the loss looks at; all where it does not say so, or where expects.causal does.
+
+    A prefix that is read and not written may see itself whole.
+    """
+    y, everywhere = batch.get("y"), torch.ones(base.shape[:2], dtype=torch.bool, device=base.device)
+    if subject.expects.get("causal"):
+        return everywhere
+    named = y >= 0 if isinstance(y, Tensor) and not y.is_floating_point() and y.shape == base.shape[:2] else everywhere
+    try:
+        outputs = subject.outputs(run, batch, training=False)
+        main = main_output(run, outputs)
+        assert main is not None
+        leaf = main.detach().float().requires_grad_()
+        with torch.enable_grad():
+            live = subject.live_loss(run, put(outputs, main, leaf), batch)
+            (slope,) = torch.autograd.grad(live, leaf)
+    except Exception:  # a loss that takes no such outputs: other checks say why
+        return named
+    pulled = (slope != 0).movedim(axis, 1).flatten(2).any(2) if slope.dim() > 2 else slope != 0
+    counted = named & pulled
+    return counted if bool(counted.any()) and pulled.shape == everywhere.shape else named
 
 
 def _time_axis(out: Tensor, x: Tensor, y: Any) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.checks._forms import Form, form
+from dlrun.checks._forms import Form, form, held
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import Fit, best, fit, hot, pulls, refusal, uphill
@@ -50,7 +50,7 @@ def ce_gradient_signature(subject: Subject) -> Finding:
         return skipped(f"only {fitted.rows} rows that count: too few to judge")
     if not fitted.holds:
         return _misfit(asked, fitted, found, numbers, bool(coupled))
-    if shape.name != "logs" and (_linear(asked, shape, found) or _of_shares(asked, shape)):
+    if shape.name != "logs" and (_linear(asked, shape, found) or _of_shares(asked, shape)) and not held(subject, asked, fitted.layout.axis):
         return _unbounded(asked, shape, numbers)
     return _ahead(asked, fitted, numbers) or Finding("ok", "each target's own output is pulled up", numbers=numbers, threshold=RULE)
 

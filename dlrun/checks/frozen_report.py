@@ -30,16 +30,16 @@ def frozen_report(subject: Subject) -> Finding:
     if not every:
         return skipped("the networks have no parameters")
     globs = subject.expects.get("frozen") or []
-    idle = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in every)]
+    idle = [glob for glob in globs if not any(_meant(glob, name) for name in _everything(run))]
     share = sum(p.numel() for p in frozen.values()) / max(sum(p.numel() for p in every.values()), 1)
     numbers: dict[str, Any] = {"frozen": sorted(frozen)[:20], "tensors": len(frozen), "share": share}
     if idle:
-        text = f"expects.frozen names {', '.join(idle)}: there is no such parameter"
+        text = f"expects.frozen names {', '.join(idle)}: there is no such parameter, buffer or layer"
         return Finding("warning", text, "a typing error, or the network changed", "dlrun train lists the parameters", numbers, RULE)
     if not frozen:
         return Finding("ok", "nothing is frozen", numbers=numbers, threshold=RULE)
     text = f"frozen: {share:.0%} of all weights, {len(frozen)} of {len(every)} tensors ({', '.join(sorted(frozen)[:3])})"
-    odd = {name: p for name, p in frozen.items() if not any(fnmatchcase(name, glob) for glob in globs)}
+    odd = {name: p for name, p in frozen.items() if not any(_meant(glob, name) for glob in globs)}
     if len(frozen) == len(every) and run.steps > 0:
         cause = "requires_grad_(False) reached the whole network"
         return Finding(
@@ -48,6 +48,17 @@ def frozen_report(subject: Subject) -> Finding:
     if not odd or subject.patience < 1 or subject.expects.get("pretrained") or run.config.get("start") or len(frozen) == len(every):
         return Finding("info", text, numbers=numbers, threshold=RULE)
     return _forgotten(subject, odd, every, share, text, numbers) or Finding("info", text, numbers=numbers, threshold=RULE)
+
+
+def _meant(glob: str, name: str) -> bool:
+    """Whether a pattern names this: in full (model.slow.0.weight), or within its network (slow.0.weight)."""
+    return fnmatchcase(name, glob) or fnmatchcase(name.partition(".")[2], glob)
+
+
+def _everything(run: Run) -> list[str]:
+    """Full names of all parameters, buffers and layers."""
+    ways = ("named_parameters", "named_buffers", "named_modules")
+    return [f"{name}.{key}" for name, module in run.modules.items() for way in ways for key, _ in getattr(module, way)()]
 
 
 def _forgotten(subject: Subject, odd: Named, every: Named, share: float, text: str, numbers: dict[str, Any]) -> Finding | None:

@@ -20,7 +20,10 @@ from dlrun.build import build_networks
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._scale import factor_on_logits
 from dlrun.checks.shape_contract import class_count, main_output
+from dlrun.finite import Watch
+from dlrun.loop import train_step
 from dlrun.run import Run
+from dlrun.steplog import StepLog
 
 ROWS = 128
 SLACK = 0.25
@@ -31,6 +34,8 @@ GAIN = 2.4
 TIMES = (0.03, 8.0)
 """Factors of a loss on logits that are usual: a learned temperature starts near 1."""
 COSTLY = 1.15
+STEPS = 30
+"""Steps of training within which a start that is merely over-confident (distances, cosines times a factor) mends itself."""
 KNOWS = 0.75
 FAR = 5.0
 RULE = (
@@ -98,9 +103,29 @@ def _judge(subject: Subject, run: Run, batch: Batch, text: str, numbers: dict[st
         cause = f"the network starts over-confident: logits spread by {sure:.1f}"
         return Finding("error", detail, cause, "look at the scale of the inputs and of the initial weights", numbers, RULE)
     if sure > CONFIDENT and loss > expected + SLACK:
+        numbers["after_some_steps"] = later = _later(subject)
+        if later is not None and later < expected:
+            return Finding("info", f"{detail}; {STEPS} steps mend it ({later:.4f})", numbers=numbers, threshold=RULE)
         cause = f"over-confident at the start: logits spread by {sure:.1f}"
         return Finding("warning", detail, cause, "look at the scale of the inputs and of the initial weights", numbers, RULE)
     return Finding("ok", f"{text}: as it should be", numbers=numbers, threshold=RULE)
+
+
+def _later(subject: Subject) -> float | None:
+    """The mean of the last 5 of 30 losses of a copy in training, each before its step on new rows; None without so many steps."""
+    run, log, watch, losses = subject.copy(), StepLog(), Watch(subject.run.device), []
+    if run.steps < STEPS:
+        return None
+    for module in run.modules.values():
+        module.train()
+    for step in range(STEPS):
+        raws = run.data.batches(step)
+        if step >= STEPS - 5:
+            losses.append(sum(subject.batch_loss(run, subject.prepared(run, raw)) for raw in raws) / len(raws))
+        log.begin(False)
+        train_step(run, step, [raw.map(torch.clone) for raw in raws], log, watch)
+    later = sum(losses) / len(losses)
+    return later if math.isfinite(later) else None
 
 
 def _scaled(detail: str, numbers: dict[str, Any]) -> Finding | None:

@@ -38,9 +38,9 @@ def loss_coverage(subject: Subject) -> Finding:
         return skipped("there is no single loss of tensors")
     numbers: dict[str, Any] = {"rows": len(asked.batch)}
     if not _pulled_at_all(subject, asked):
-        text = "the loss has no slope at any output of the network"
+        text = "the loss has no slope at any output of the network: see graph_reach"
         cause = "outputs are detached inside the loss (detach, item, argmax, round), or it does not read them"
-        return Finding("error", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
+        return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)

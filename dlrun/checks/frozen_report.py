@@ -2,7 +2,9 @@
 
 The catalogue warns of everything that is frozen and randomly initialised. Adapters beside frozen layers, frozen bodies and random features
 are that too, and right. So an error needs a network in which nothing is trainable; a warning needs random matrices that are frozen while
-only biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides.
+only biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides. Two layers and more that are
+frozen as they were drawn, before all that train, look like fine-tuning without the weights to tune: whether they were to learn is asked of
+100 steps with and without them.
 """
 
 from __future__ import annotations
@@ -14,10 +16,16 @@ import torch
 from torch import nn
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._stream import beside
+from dlrun.owners import build_optimizers
 from dlrun.run import Run
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
-RULE = "error: nothing is trainable; warning: random matrices frozen while no matrix trains, or < 80% frozen between layers that train"
+TRIED, TWICE, LEARNS, BODY = 100, 2.0, 0.15, 2
+RULE = (
+    "error: nothing is trainable; warning: random matrices frozen while no matrix trains, or < 80% frozen between layers that train, "
+    f"or {BODY} layers before those that train which in {TRIED} steps lower the loss {TWICE:g} times as far"
+)
 Named = dict[str, nn.Parameter]
 
 
@@ -75,7 +83,37 @@ def _forgotten(subject: Subject, odd: Named, every: Named, share: float, text: s
     if between:
         what = f"{text}: {', '.join(between[:3])} stay as they were drawn at random, between layers that train"
         return Finding("warning", what, "requires_grad was taken away and never given back", step, numbers, RULE)
-    return None
+    return _untuned(subject, random, text, numbers) if subject.loss_task is not None and subject.run.steps > 0 else None
+
+
+def _untuned(subject: Subject, random: set[str], text: str, numbers: dict[str, Any]) -> Finding | None:
+    """The verdict on a body that is frozen as it was drawn and would learn much, were it not frozen."""
+    run = subject.copy()
+    own = {id(part): f"{name}.{path}" for name in run.modules for path, part in run.modules[name].named_modules()}
+    order = [part for part in _called(subject, run) if any(p.dim() > 1 for p in part.parameters(recurse=False))]
+    first = next((place for place, part in enumerate(order) if any(p.requires_grad for p in part.parameters(recurse=False))), len(order))
+    keys = [[f"{own[id(part)]}.{key}" for key, _ in part.named_parameters(recurse=False)] for part in order]
+    body = [n for n, part in enumerate(order) if isinstance(part, LAYERS) and any(key in random for key in keys[n])]
+    adapts = first < len(order) and any(order[n] in set(order[first].modules()) for n in body)  # low-rank adapters of what is frozen
+    if len(body) < BODY or max(body) > first or adapts:
+        return None
+    before, after, thawed, done = beside(subject, lambda run: _thaw(run, random), TRIED)
+    numbers |= {"before": before, "after": after, "thawed": thawed, "tried": done}
+    if not (before - thawed > LEARNS * abs(before) and before - thawed > TWICE * (before - after)):
+        return None
+    what = f"{text}: all layers before those that train stay as they were drawn at random"
+    what += f"; {done} steps take the loss from {before:.4g} to {after:.4g}, with them thawed to {thawed:.4g}"
+    cause = "layers are frozen as for fine-tuning, and no pretrained weights were loaded"
+    return Finding("warning", what, cause, "load the weights, thaw the layers, or declare expects.frozen=[globs]", numbers, RULE)
+
+
+def _thaw(run: Run, names: set[str]) -> None:
+    """All parameters of the layers that hold `names` train, under optimizers made for them as well."""
+    layers = {name.rpartition(".")[0] for name in names}
+    for name, module in run.modules.items():
+        for key, p in module.named_parameters():
+            p.requires_grad_(p.requires_grad or f"{name}.{key}".rpartition(".")[0] in layers)
+    run.optimizers, run.owned, run.schedulers = build_optimizers(run.config, run.modules, run.steps)
 
 
 def _random(subject: Subject, candidates: Named) -> set[str]:

@@ -14,13 +14,13 @@ from typing import Any
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._pulse import Pulse, pulses
 from dlrun.checks._rates import idle, rates
-from dlrun.checks._stream import as_it_is, streamed
+from dlrun.checks._stream import as_it_is, beside, streamed
 from dlrun.checks._trial import STEPS, Trial, chance, trial, try_anew
 from dlrun.run import Run
 
 HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 3e-3, 0.1, 0.3
 WORKS = 0.05
-TRIED, LESS = 30, (30.0, 3000.0)
+TRIED, UNCLIPPED, LESS = 30, 100, (30.0, 3000.0)
 KNOWS = 0.6
 """A loss below this share of that of shuffled targets is one of a network that has learned before."""
 RULE = (
@@ -135,10 +135,27 @@ def _too_low(subject: Subject, found: Trial, answers: list[Pulse], shown: str, n
         f"{shown}: in {count} steps the loss can fall by {fall / above:.2g} of itself at most, and weights move by {way:.2g} of their size"
     )
     if not before - after > WORKS * above:
-        return Finding("info", text, numbers=numbers, threshold=RULE)
+        return _clipped(subject, text, numbers) or Finding("info", text, numbers=numbers, threshold=RULE)
     text += f"; {factor:.2g} times the rate takes it from {before:.4g} to {after:.4g} in {steps} steps"
     cause, step = _cause(run, factor)
     return Finding("warning", text, cause, step, numbers, RULE)
+
+
+def _clipped(subject: Subject, text: str, numbers: dict[str, Any]) -> Finding | None:
+    """The verdict on steps that come to nothing because of clipping: new batches are learned without it."""
+    clip = subject.run.train["clip_norm"]
+    if clip is None:
+        return None
+    before, after, unclipped, done = beside(subject, _unclipped, UNCLIPPED)
+    numbers |= {"new_before": before, "new_after": after, "new_unclipped": unclipped, "new_steps": done}
+    if not (before - unclipped > LEARNS * abs(before) and before - after < NOTHING * abs(before)):
+        return None
+    text += f"; {done} steps take the loss of new batches from {before:.4g} to {after:.4g}, without clipping to {unclipped:.4g}"
+    return Finding("warning", text, f"train.clip_norm={clip:g} leaves next to nothing of the gradient", "train.clip_norm=1", numbers, RULE)
+
+
+def _unclipped(run: Run) -> None:
+    run.config = {**run.config, "train": {**run.config["train"], "clip_norm": None}}
 
 
 def _cause(run: Run, factor: float) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._copies import evened
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, rich, sample, sums
 
@@ -67,11 +68,4 @@ def _explained(group: dict[bytes, list[int]], y: Any) -> bool:
     repeated = [rows for rows in group.values() if len(rows) > 1]
     if y.is_floating_point() and y.numel() == y.shape[0]:
         return sum(len(y[rows].unique()) > 1 for rows in repeated) > 0.5 * len(repeated)
-    if y.dim() != 1 or not is_integer(y):
-        return False
-    first = torch.tensor([rows[0] for rows in group.values()])
-    every, unique = (torch.bincount(labels, minlength=int(y.max()) + 1).double() for labels in (y.cpu(), y.cpu()[first]))
-    there = every > 0
-    copies = every[there] / unique[there].clamp(min=1)
-    balanced = every[there].max() < 1.5 * every[there].min() and unique[there].max() > 2 * unique[there].min()
-    return bool(balanced and copies.min() < 1.2)
+    return is_integer(y) and evened(y.cpu(), torch.tensor([rows[0] for rows in group.values()]))

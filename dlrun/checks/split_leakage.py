@@ -3,6 +3,8 @@
 Source: C. Geier, Training on test data: Removing near-duplicates in Fashion-MNIST, 2019; B. Barz, J. Denzler, Do we train on test data?,
 2020. `dlrun data` counts and shows the pairs. Equal rows prove a leak only where rows hold so much that equal ones must be copies, and
 where train does not repeat itself just as often; a near copy lies far nearer than rows of train lie to each other, and is more frequent.
+Rows that were multiplied before the cut repeat within train just as often: `_copies.py` tells these from rows that repeat by themselves.
+Where one row is a whole graph, or a table to be filled in, masks say what is whose: these must not overlap.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dlrun.checks._copies import HELD, copied_rows, grown, masks_overlap
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import inputs, is_integer, parts, rich, sample, sums
 from dlrun.data.sources import Items
@@ -21,7 +24,8 @@ EQUAL, SOME, FEWEST = 0.05, 0.01, 5
 NEAR, SAME, OFTEN = 0.1, 1e-4, 3.0
 RULE = (
     f"error: over {EQUAL:.0%} of val or test stand in train byte for byte; warning: over {SOME:.0%}, or near copies (nearer than "
-    f"{NEAR:g} x the usual distance) of {EQUAL:.0%}; each more often than {OFTEN:g} x within train"
+    f"{NEAR:g} x the usual distance) of {EQUAL:.0%}; each more often than {OFTEN:g} x within train, or copies by their targets and a gap "
+    "to all other rows; error: positions that count in train and in val"
 )
 
 
@@ -30,6 +34,9 @@ def split_leakage(subject: Subject) -> Finding:
     """Compare val and test with train: all that is in memory up to 256 MiB, of items read one by one what time allows."""
     data = subject.run.data
     others: list[str] = [split for split in ("val", "test") if split in data.rows]
+    overlap = {split: masks_overlap(subject, split) for split in others}
+    if any(both > HELD * count for both, count in overlap.values()):
+        return _masks(overlap)
     if not others or data.rows["train"] < LEAST or not inputs(data.head("train", 1)):
         return skipped(f"it takes a val or test split, and {LEAST} rows of train")
     shared = {split: _by_number(data.raw("train"), data.raw(split)) for split in others}
@@ -63,11 +70,25 @@ def _judged(subject: Subject, numbers: dict[str, Any], others: list[str], text: 
             level = "warning"
         if near > EQUAL and fact["near"] >= FEWEST and near > OFTEN * fact["near_within_train"] + SOME:
             level = "warning"
+        if fact["mirrored"] > max(FEWEST, EQUAL * fact["asked"], OFTEN * (fact["near"] + share * fact["asked"])):
+            level = "warning"
     if level == "warning":
         return Finding(level, text, cause, step, numbers, RULE)
+    multiplied = {} if quiet else {split: _multiplied(subject, split) for split in others}
+    if any(share > EQUAL for share in multiplied.values()):
+        numbers["copies_by_target"] = multiplied
+        text += f"; rows of train repeat as often, with equal targets ({max(multiplied.values()):.0%})"
+        return Finding("warning", text, "rows were copied, or copied and changed a little, before the splits were cut", step, numbers, RULE)
     level = "info" if any(numbers[split][what] for split in others for what in ("equal", "near", "mirrored")) else "ok"
     why = " (declared, or rows of few different values, which repeat by themselves)" if quiet and level == "info" else ""
     return Finding(level, f"{text}{why}", numbers=numbers, threshold=RULE)
+
+
+def _multiplied(subject: Subject, split: str) -> float:
+    """The share of rows of a split that are copies of rows of train, where rows of train were copied too."""
+    (train, y), (other, z) = sums(subject, "train"), sums(subject, split)
+    share = copied_rows(train, other, y, z)
+    return share if share > EQUAL else grown(subject, sample(subject, "train", REFERENCE), sample(subject, split, QUERIES))
 
 
 def _near(subject: Subject, split: str) -> dict[str, Any]:
@@ -116,3 +137,10 @@ def _subsets(shared: dict[str, int]) -> Finding:
     text = " and ".join(f"{count} rows of {split}" for split, count in shared.items() if count)
     cause, step = "the row numbers of the splits overlap", "cut one permutation of the row numbers into splits"
     return Finding("error", f"{text} are rows of train by number: subsets of the same dataset overlap", cause, step, dict(shared), RULE)
+
+
+def _masks(overlap: dict[str, tuple[int, int]]) -> Finding:
+    text = " and ".join(f"{both} of {count} targets of {split}" for split, (both, count) in overlap.items() if both)
+    numbers = {split: {"both": both, "counted": count} for split, (both, count) in overlap.items()}
+    cause, step = "the masks of the splits overlap", "cut one permutation of the positions into masks"
+    return Finding("error", f"{text} count in train too: the same rows, the same positions", cause, step, numbers, RULE)

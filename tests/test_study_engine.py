@@ -23,7 +23,7 @@ from dlrun.sinks.console import Console
 from dlrun.study.asking import ask
 from dlrun.study.engine import Means, Pool, run_study
 from dlrun.study.owners import is_gone, owner_of
-from dlrun.study.pool import thread_budget
+from dlrun.study.pool import gpus, thread_budget
 
 WORDS = (*studies.MOONS[:-3], "checks=none", "device=cpu", "optimizer.lr=0.003,0.01,0.1", "seed=0,1")
 LONG = (*WORDS, "train.steps=300", "train.checkpoint_every=50")
@@ -210,6 +210,14 @@ def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlrun.study.pool.cores", lambda: 8)
     assert [thread_budget(n, {}) for n in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
     assert thread_budget(2, {"OMP_NUM_THREADS": "2"}) == 2 and thread_budget(2, {"OMP_NUM_THREADS": "16"}) == 4
+
+
+def test_gpus_are_those_the_driver_lists(tmp_path: Path) -> None:
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    assert gpus({}, str(tmp_path)) == ["0", "1"] and gpus({}, str(tmp_path / "none")) == []
+    assert gpus({"CUDA_VISIBLE_DEVICES": "3,5"}, str(tmp_path)) == ["3", "5"]
+    assert gpus({"CUDA_VISIBLE_DEVICES": ""}, str(tmp_path)) == gpus({"CUDA_VISIBLE_DEVICES": "-1"}, str(tmp_path)) == []
 
 
 def test_a_process_that_is_gone_is_known_by_its_name() -> None:

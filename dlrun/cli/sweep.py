@@ -22,7 +22,8 @@ def run(arguments: Arguments) -> int:
     load_named_plugins(arguments)
     from dlrun.study.pool import make_pool
 
-    pool = make_pool(workers)
+    device = next((word.partition("=")[2] for word in arguments.overrides if word.startswith("device=")), "auto")
+    pool = make_pool(workers, device)
     try:
         pool.start()  # before anything slow is imported here
         from dlrun.study.engine import Means, run_study

@@ -11,9 +11,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from dlrun.config.dump import dump
 from dlrun.errors import MissingError
+from dlrun.rundir import write_atomic
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.asking import identity
@@ -119,6 +122,10 @@ class Driver:
     def _enter(self, cells: Sequence[Cell]) -> None:
         asked = {key: value for key, value in asdict(self.question).items() if key not in ("trials", "timeout")}
         new = self.ledger.open(asked, identity(self.question))
+        if not (self.folder / "study.yaml").is_file():
+            write_atomic(self.folder / "study.yaml", dump(asdict(self.question)))
+        for text in copies(cells, self.folder):
+            self.console.line(text)
         seen: set[str] = set()
 
         def first(cell: Cell) -> bool:
@@ -265,6 +272,19 @@ class Driver:
         if code != 0 and self.ledger.open_jobs():
             self.pool.start(self.ledger.open_jobs())
             self.pool.tell(self.setting)
+
+
+def copies(cells: Sequence[Cell], folder: Path) -> list[str]:
+    """What is said of copies that the config asks for: workers write none while they train."""
+    from dlrun.config.reading import parse
+
+    logs = [parse(cell.jobs[0].text.encode(), "config.yaml").values["log"] for cell in cells[:1]]
+    said = []
+    if any(log["wandb"]["mode"] != "disabled" for log in logs):
+        said.append(f"W&B: nothing is written while a study runs; afterwards: dlrun sync {quote(str(folder))}/runs/*")
+    if any(log["tensorboard"] for log in logs):
+        said.append("log.tensorboard has no effect in a study: metrics.jsonl of each run has it all")
+    return said
 
 
 def _is_number(value: Any) -> bool:

@@ -155,7 +155,19 @@ class Pool:
         self.processes.clear()
 
 
-def make_pool(workers: int | None) -> Pool:
-    """Worker processes that begin to import torch at once; `run_study` tells them what for."""
-    count = workers or cores()
-    return Pool(count, thread_budget(count, os.environ))
+def gpus(environment: Mapping[str, str], listing: str = "/proc/driver/nvidia/gpus") -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked of the driver, for torch is not loaded here."""
+    said = environment.get("CUDA_VISIBLE_DEVICES")
+    if said is not None:
+        return [name.strip() for name in said.split(",") if name.strip() not in ("", "-1")]
+    return [str(number) for number in range(len(os.listdir(listing)))] if os.path.isdir(listing) else []
+
+
+def make_pool(workers: int | None, device: str = "auto") -> Pool:
+    """Worker processes that begin to import torch once started; `run_study` tells them what for.
+
+    One a GPU where there are GPUs and `device` leaves the choice, else one a core. More workers than GPUs share them in turn.
+    """
+    devices = gpus(os.environ) if device in ("auto", "cuda") else []
+    count = workers or len(devices) or cores()
+    return Pool(count, thread_budget(count, os.environ), devices)

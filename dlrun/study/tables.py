@@ -35,7 +35,7 @@ studies = sa.Table(
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("question", sa.Text, nullable=False),
-    sa.Column("begun", sa.Float, nullable=False),
+    sa.Column("begun", sa.Double, nullable=False),
 )
 cells = sa.Table(
     "dlrun_cells",
@@ -62,10 +62,10 @@ jobs = sa.Table(
     sa.Column("crashes", sa.Integer, nullable=False),  # workers that died of it
     sa.Column("lost", sa.Integer, nullable=False),  # workers that went away with it, nobody knows why
     sa.Column("owner", sa.String(200)),
-    sa.Column("lease_until", sa.Float),
-    sa.Column("began", sa.Float),
-    sa.Column("ended", sa.Float),
-    sa.Column("value", sa.Float),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("began", sa.Double),
+    sa.Column("ended", sa.Double),
+    sa.Column("value", sa.Double),
     sa.Column("summary", sa.Text),
     sa.Column("failure", sa.String(20)),
     sa.Column("reason", sa.Text),
@@ -80,8 +80,8 @@ attempts = sa.Table(
     sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner", sa.String(200), nullable=False),
-    sa.Column("began", sa.Float, nullable=False),
-    sa.Column("ended", sa.Float),
+    sa.Column("began", sa.Double, nullable=False),
+    sa.Column("ended", sa.Double),
     sa.Column("outcome", sa.Text),
 )
 readings = sa.Table(
@@ -89,14 +89,14 @@ readings = sa.Table(
     metadata,
     sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("step", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
 )
 
 
 class now(FunctionElement[float]):
     """The database's clock, in seconds since 1970."""
 
-    type = sa.Float()
+    type = sa.Double()
     inherit_cache = True
 
 
@@ -216,5 +216,8 @@ def patiently(do: Callable[[], T]) -> T:
             text = (str(error.orig or error).splitlines() or [""])[0]
             if any(word in text for word in HOPELESS) or time.monotonic() > deadline:
                 raise MissingError(f"the study's database cannot be used: {text[:300]}") from error
+        except sa.exc.IntegrityError:  # another driver entered the same at this moment: look again
+            if time.monotonic() > deadline:
+                raise
         time.sleep(pause)
         pause = min(pause * 2, 2.0)

@@ -2,8 +2,8 @@
 
 A detach, .data, .item(), no_grad or argmax cuts the path; a layer that forward never calls has none; a layer in a plain list is called
 and has a gradient, but belongs to no network: no optimizer, no checkpoint and no device knows it. A layer that forward makes is another
-one in each step. Out of reach means in none of up to 20
-batches. Experts of a mixture that no row chose, and branches that are taken in some batches, are named but are no fault.
+one in each step. Out of reach means in none of up to 20 batches. Experts of a mixture that no row chose, and branches that are taken in
+some batches, are named but are no fault. A state that is detached from step to step leaves every parameter a gradient: see `_cut.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from dlrun.checks._cut import cut
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._reach import Reach, reach
 
@@ -47,8 +48,25 @@ def graph_reach(subject: Subject) -> Finding:
     globs = subject.expects.get("frozen") or []
     out = [n for n, moved in enumerate(found.moved) if not moved and not any(fnmatchcase(found.names[n], glob) for glob in globs)]
     if not out:
+        forgets = _forgets(subject, numbers)
+        if forgets:
+            return forgets
         return Finding("ok", f"the gradient reaches all {len(found.names)} trainable parameters", numbers=numbers, threshold=RULE)
     return _unreached(subject, found, out, numbers)
+
+
+def _forgets(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
+    """The verdict on a state that is handed from step to step without its gradient; asked on request only."""
+    if subject.loss_task is None or subject.patience < 1:
+        return None
+    found = cut(subject)
+    if found is None:
+        return None
+    text = f"outputs hang on early steps of the sequence (on {len(found.moves)} of those that were changed)"
+    text += f", yet their gradient comes to {found.reached} of {found.length} steps only: nothing learns what to remember"
+    cause = "the hidden state is detached, or kept as numbers (.data, .item(), no_grad), at each step"
+    more = numbers | {"length": found.length, "moves": found.moves, "cut": found.cut, "reached": found.reached}
+    return Finding("warning", text, cause, "detach it between batches only", more, "a gradient wherever outputs hang on a step")
 
 
 def _unreached(subject: Subject, found: Reach, out: list[int], numbers: dict[str, Any]) -> Finding:

@@ -49,7 +49,7 @@ class Trainer:
         resumes = self._place(job, path)
         done = read_json(path / "summary.json") if resumes and (path / "summary.json").is_file() else {}
         if done.get("status") == "finished":  # its worker went away between the end of the run and saying so
-            return valued(done, self.goal or self._choice(path))
+            return valued({**done, "run_dir": str(path)}, self.goal or self._choice(path))
         if stop.signal:
             return {"status": "interrupted"}
         summary, goal = self._run(job, path, stop, read, resumes)

@@ -98,10 +98,10 @@ def _round(value: float) -> float:
 def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
     """`out` where the last layer with weights gives `factor` times as much; None where that cannot be tried."""
     run = probe.run
-    called = last_called(subject, run, probe.batch)
-    if called is None:
+    last = last_called(subject, run, probe.batch)
+    if last is None:
         return None
-    handle = called.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
+    handle = last.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
     try:
         outputs = subject.outputs(run, probe.batch, training=True)
     except Exception:  # numbers of that size may be refused
@@ -123,10 +123,15 @@ def held(subject: Subject, probe: Probe, axis: int) -> bool:
 
 def last_called(subject: Subject, run: Run, batch: Batch) -> nn.Module | None:
     """The module with parameters of its own whose forward ended last."""
-    called: list[nn.Module] = []
+    return next(reversed(called(subject, run, batch)), None)
+
+
+def called(subject: Subject, run: Run, batch: Batch) -> list[nn.Module]:
+    """The modules with parameters of their own in the order in which their forwards ended."""
+    found: list[nn.Module] = []
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        called.append(module)
+        found.append(module)
 
     owners = [m for name in run.nets for m in run.modules[name].modules() if any(True for _ in m.parameters(recurse=False))]
     handles = [m.register_forward_hook(note) for m in owners]
@@ -135,4 +140,4 @@ def last_called(subject: Subject, run: Run, batch: Batch) -> nn.Module | None:
     finally:
         for handle in handles:
             handle.remove()
-    return called[-1] if called else None
+    return found

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._bottom import bottomless
 from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
@@ -35,6 +36,9 @@ def loss_direction(subject: Subject) -> Finding:
         return opposed(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
     if subject.kind == "contrastive":
         return contrast(subject, asked)
+    endless = bottomless(subject, asked) if subject.kind != "gan" else None
+    if endless is not None:
+        return endless
     if asked.targets.mode not in ("labels", "numbers", "shares"):
         reason = (
             "classes: see ce_gradient_signature" if asked.targets.mode == "classes" else "there are no targets in the form of the outputs"

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.batch import leaves
+from dlrun.checks._descent import reach
 from dlrun.checks._forms import Form, form
-from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
 from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import hot, is_likelihood, refusal
 from dlrun.checks._ranges import ranges
@@ -47,14 +49,38 @@ def output_form(subject: Subject) -> Finding:
         cause = "a softmax over dim=0: rows share one probability, and a row's output hangs on the others"
         return Finding("error", text, cause, "take the softmax over the last axis (dim=-1)", numbers, RULE)
     if asked.targets.mode == "none":
-        return Finding("info", f"outputs are {_said(shape)}; there is nothing to hold them against", numbers=numbers)
+        plain = Finding("info", f"outputs are {_said(shape)}; there is nothing to hold them against", numbers=numbers)
+        return (_beyond(asked, shape, numbers) if _against_input(asked) else None) or plain
     spec = subject.run.data.spec
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)
         return skipped(reason) if reason else _of_classes(asked, shape, numbers)
     if asked.targets.mode == "labels" and asked.kind != "vae":
         return _of_labels(asked, shape, numbers)
-    return _of_numbers(asked, shape, numbers)
+    found = _of_numbers(asked, shape, numbers)
+    return found if found.level in LOUD else _beyond(asked, shape, numbers) or found
+
+
+def _against_input(asked: Probe) -> bool:
+    """Whether all else that the task gets from the network is the input handed through, as an autoencoder's own loss wants it."""
+    given = list(leaves(asked.batch.get("x", ())))
+    others = [t for t in tensors(asked.outputs) if t is not asked.out and t.is_floating_point()]
+    return asked.kind not in ("contrastive", "gan") and all(any(t.shape == x.shape and torch.equal(t, x) for x in given) for t in others)
+
+
+def _beyond(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where the loss is lowest at outputs that this form cannot give."""
+    found = reach(asked, shape) if shape.name in ("bounded", "rectified") else None
+    if found is None:
+        return None
+    numbers |= {"best": found.mine, "best_of_all": found.least, "indifferent": found.idle, "beyond": found.beyond}
+    if found.lost < TOO_MUCH or found.beyond < 0.1:
+        return None
+    text = f"outputs are {_said(shape)}, for {found.beyond:.0%} of them the loss wants others"
+    text += f": it cannot fall below {found.mine:.3g}, free outputs reach {found.least:.3g} (equal ones {found.idle:.3g})"
+    cause = f"{NAMES[shape.name]} behind the last layer, before a loss that takes logits or logarithms, or targets of another range"
+    step = "leave it out, give the loss what it takes (log_input, with_logits), or scale the targets"
+    return Finding("error", text, cause, step, numbers, RULE)
 
 
 def _said(shape: Form) -> str:

@@ -7,7 +7,8 @@ in a hundred sets: for labels that fit when moved, up to 4.5 are nothing if that
 - everything is found once labels are moved by a row or two (not in windows that slide over a series, nor where the next row's inputs
   hold the label as it is: there the next row knows what this one is to tell);
 - inputs lie in exactly as many clear groups as there are classes, and classes are mixed alike in each;
-- inputs are natural pictures (smooth) of five or more classes, 400 rows or more: such sets are never that hard.
+- inputs are natural pictures (smooth) of five or more classes, 400 rows or more: such sets are never that hard;
+- far more is found once a reshape or a sorting of one part alone is undone (`_ways.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Subject
-from dlrun.checks._inputs import SAMPLE, Table, features, labels, parts, sample, tables, told
+from dlrun.checks._inputs import SAMPLE, Table, features, labels, one_a_row, parts, sample, tables, told
 from dlrun.checks._pictures import roughness
 from dlrun.checks._rows import Rows
+from dlrun.checks._ways import misordered, turned
 from dlrun.functional.groups import groups
 from dlrun.functional.relation import Relation, relation, within
 
@@ -39,15 +41,33 @@ def torn(subject: Subject) -> tuple[str, str, str, dict[str, Any]] | None:
     It takes 100 rows of train with a class or a number each.
     """
     train = tables(subject).get("train")
-    if train is None or len(train) < LEAST or subject.kind not in ("classification", "binary", "regression"):
+    if train is None or len(train) < LEAST or not one_a_row(subject, sample(subject, "train").y):
         return None
     own = told(subject)["train"]
-    if own.z > CHANCE:
-        return None
+    apart = _apart(subject, own)
+    if apart or own.z > CHANCE:
+        return apart
     numbers: dict[str, Any] = {"strength": own.strength, "z": own.z, "rows": own.rows}
     cause, step = _unrelated(subject, train, numbers)
     text = f"no simple model finds the labels in the inputs (strength {own.strength:.2f} in {own.rows} rows)"
     return (f"{text}{numbers.pop('because')}", cause, step, numbers) if cause else None
+
+
+def _apart(subject: Subject, own: Relation) -> tuple[str, str, str, dict[str, Any]] | None:
+    """The same where one part was laid out, or ordered, without the others."""
+    order = misordered(subject, own)
+    if order:
+        numbers: dict[str, Any] = {"strength": own.strength, "reordered": order[1].strength}
+        text = f"graphs tell the labels {own.strength:.2f} as they are, {order[1].strength:.2f} with the edges' nodes put {order[0]}"
+        step = "put features, masks and both axes of the adjacency in order by one permutation"
+        return text, "nodes were sorted and their edges were not (or the other way round)", step, numbers
+    part = turned(subject, own) if own.z < CHANCE else None
+    if part:
+        numbers = {"strength": own.strength, "turned": part[1].strength}
+        text = f"no simple model finds the labels in the inputs (strength {own.strength:.2f}), but {part[1].strength:.2f} with {part[0]} "
+        cause = f"{part[0]} [K, N] were made [N, K] by reshape, which mixes rows"
+        return f"{text}read as [K, N] and transposed", cause, "use .T or .transpose(0, 1), not .reshape", numbers
+    return None
 
 
 def _unrelated(subject: Subject, train: Table, numbers: dict[str, Any]) -> tuple[str, str]:

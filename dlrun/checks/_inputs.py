@@ -19,6 +19,7 @@ ITEMS = 4096
 """Items of a user's Dataset that are read, once for all checks and as far as time allows, by a check that needs many."""
 JUDGED = 512
 MOST_CLASSES = 200
+MOST_FEATURES = 12
 WORDS = 4096
 """Tokens of a vocabulary above which rows of tokens are not counted as bags of words."""
 
@@ -56,8 +57,13 @@ def is_integer(tensor: Tensor) -> bool:
 
 
 def features(rows: Rows) -> Tensor | None:
-    """Rows as [N, D] floats: all of x side by side, tokens as counts of words; None where that says nothing or values are not finite."""
-    columns = []
+    """Rows as [N, D] floats: all of x side by side, tokens as counts of words, graphs as sums over nodes and over edges.
+
+    None where that says nothing or values are not finite.
+    """
+    columns, graph = [], graphs(rows.x)
+    if graph is not None:
+        return graph_sums(*graph)
     for leaf in parts(rows.x).values():
         flat = leaf.detach().reshape(len(leaf), -1).cpu()
         if is_integer(leaf):
@@ -67,6 +73,25 @@ def features(rows: Rows) -> Tensor | None:
         columns.append(flat.float())
     table = torch.cat(columns, 1) if columns else None
     return table if table is not None and table.shape[1] and bool(table.isfinite().all()) else None
+
+
+def graphs(x: Any) -> tuple[Tensor, Tensor] | None:
+    """(features of nodes [B, N, F], adjacency [B, N, N]) where x holds these two and no other numbers; else None."""
+    found = [leaf.detach().cpu().float() for leaf in parts(x).values() if leaf.dim() == 3 and leaf.dtype != torch.bool]
+    for matrix in found:
+        nodes = [leaf for leaf in found if leaf is not matrix and leaf.shape[1] == matrix.shape[1] == matrix.shape[2]]
+        if len(found) == 2 and nodes:
+            return nodes[0], matrix
+    return None
+
+
+def graph_sums(nodes: Tensor, adj: Tensor) -> Tensor | None:
+    """Graphs as rows that no order of nodes changes: sums of features, of features of neighbours, and of products along edges."""
+    nodes = nodes[..., :MOST_FEATURES]
+    along = nodes.transpose(1, 2) @ adj @ nodes
+    degrees = adj.sum(2, keepdim=True)
+    table = torch.cat([nodes.sum(1), (degrees * nodes).sum(1), along.flatten(1), degrees.sum(1), degrees.square().sum(1)], 1)
+    return table if bool(table.isfinite().all()) else None
 
 
 def _counted(tokens: Tensor) -> Tensor:
@@ -80,7 +105,7 @@ def labels(subject: Subject, y: Any) -> tuple[Tensor, int | None] | None:
     if not isinstance(y, Tensor) or not y.numel() or y.dim() > 2 or (y.dim() == 2 and y.shape[1] > 16):
         return None
     y = y.detach().cpu()
-    kind = subject.kind
+    kind = one_a_row(subject, y)
     if kind == "binary" and y.numel() == len(y):
         flat = y.reshape(-1)
         return (flat.long(), 2) if bool(((flat == 0) | (flat == 1)).all()) else None
@@ -90,6 +115,16 @@ def labels(subject: Subject, y: Any) -> tuple[Tensor, int | None] | None:
     if kind in ("regression", "binary") and bool(y.float().isfinite().all()):
         return y.float().reshape(len(y), -1), None
     return None
+
+
+def one_a_row(subject: Subject, y: Any) -> str:
+    """classification, binary or regression where a row (a series, a graph) has one class, yes or no, or some numbers; else ""."""
+    kind = subject.kind
+    if kind not in ("sequence", "graph"):
+        return kind if kind in ("classification", "binary", "regression") else ""
+    if not isinstance(y, Tensor) or y.dim() > 2 or (y.dim() == 2 and is_integer(y)) or len(y) < 2:
+        return ""
+    return "regression" if y.is_floating_point() else "classification" if is_integer(y) else ""
 
 
 class Table:

@@ -22,7 +22,7 @@ RULE = "warning: inputs tell labels in one split (z > 6, strength > 0.3), not in
 @check(stage="data", recipe="Hacker's Guide: labels against a permutation of themselves", follows=FOLLOWS)
 def label_permutation(subject: Subject) -> Finding:
     """Ridge regression, nearest neighbours and random features on up to 512 rows of train and of val, each judged on unseen ones."""
-    known = tables(subject) if subject.kind in ("classification", "binary", "regression") else {}
+    known = tables(subject)
     if len(known.get("train", ())) < LEAST:
         return skipped(f"it takes {LEAST} rows of train, with a class or number each")
     tells = told(subject)

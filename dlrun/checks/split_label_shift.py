@@ -16,28 +16,31 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, sample, tables, told
+from dlrun.checks._inputs import is_integer, one_a_row, sample, tables, told
+from dlrun.checks._renamed import renamed
 
 LEAST = 100
 P, TOLD, FAR = 1e-4, 0.15, 0.4
-UNIT = 10.0
+UNIT, Z = 10.0, 6.0
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "duplicates_within", "split_leakage", "split_input_shift")
 RULE = (
     f"warning: shares of classes differ by a total variation > {FAR:g} (p < {P:g}) with neither split even; numbers lie > {UNIT:g} sd away "
-    f"or spread {UNIT:g} x as much; or a relation to the inputs (z > 6, strength > 0.3) in each split, none (z < 3) from one to the other"
+    f"or spread {UNIT:g} x as much; or a relation to the inputs (z > 6, strength > 0.3) in each split, none (z < 3) from one to the other; "
+    "or models of train tell val's labels twice as well in another order (z > 4.5)"
 )
 
 
 @check(stage="data", recipe="Hacker's Guide: are train and val of one kind?", follows=FOLLOWS)
 def split_label_shift(subject: Subject) -> Finding:
     """Compare targets of up to 1,024 rows of train and val, then what inputs tell of them."""
-    if subject.kind not in ("classification", "binary", "regression") or "val" not in subject.run.data.rows:
+    y = {split: sample(subject, split).y for split in ("train", "val") if split in subject.run.data.rows}
+    kind = one_a_row(subject, y["train"])
+    if not kind or "val" not in y:
         return skipped("it takes a val split, with a class or number a row")
-    y = {split: sample(subject, split).y for split in ("train", "val")}
     if any(not isinstance(targets, Tensor) or len(targets) < 32 for targets in y.values()):
         return skipped("it takes 32 targets of each split")
     train, val = y["train"].detach().cpu(), y["val"].detach().cpu()
-    whole = is_integer(train) or subject.kind == "binary"
+    whole = is_integer(train) or kind == "binary"
     numbers: dict[str, Any] = {}
     found = _shares(train, val, numbers) if whole and train.dim() == 1 else _units(subject, train, val, numbers)
     if found.level != "warning":
@@ -82,7 +85,7 @@ def _units(subject: Subject, train: Tensor, val: Tensor, numbers: dict[str, Any]
     moved, wider = abs(float(two.mean() - one.mean())) / spread, float(two.std()) / spread
     numbers |= {"moved_by_sd": moved, "spread_ratio": wider}
     text = f"targets of val lie {moved:.2g} sd from those of train and spread {wider:.2g} x as much"
-    if subject.kind == "regression" and (moved > UNIT or not 1 / UNIT < wider < UNIT) and not _ordered(subject):
+    if one_a_row(subject, train) == "regression" and (moved > UNIT or not 1 / UNIT < wider < UNIT) and not _ordered(subject):
         cause = "val is in another unit: one of the two was standardised"
         return Finding("warning", text, cause, "put both through the same transform, fitted on train", numbers)
     return Finding("ok" if moved < 1 and 0.5 < wider < 2 else "info", text, numbers=numbers)
@@ -99,18 +102,26 @@ def _ordered(subject: Subject) -> bool:
 
 
 def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
-    """The finding where inputs tell the labels within train and within val, but not from one to the other."""
+    """The finding where inputs tell the labels within train and within val, but not from one to the other as they are numbered."""
     known = tables(subject)
-    if known.get("val") is None or known["train"].classes is None or min(map(len, known.values())) < LEAST:
+    if known.get("val") is None or min(map(len, known.values())) < LEAST:
         return None
     tells = told(subject)
     numbers |= {name: one.strength for name, one in tells.items()}
+    step = "make the list of labels once, from train, and use it for all splits"
+    new = renamed(known["train"], known["val"]) if tells["train"].z > Z else None
+    if new:
+        numbers |= {"as_numbered": new.plain, "numbered_anew": new.moved, "z": new.z}
+        what = "classes are" if known["train"].classes else "columns of labels are"
+        text = f"models of train tell {new.plain:.2f} of val's labels as they are numbered, {new.moved:.2f} numbered anew ({new.told})"
+        return Finding("warning", text, f"{what} numbered in another order in val than in train", step, numbers)
     weaker = min(tells["train"], tells["val"], key=lambda one: one.strength)
-    if not weaker.clear() or not all(tells[way].lost(weaker) for way in ("train to val", "val to train")):
+    if known["train"].classes is None or not weaker.clear():
+        return None
+    if not all(tells[way].lost(weaker) for way in ("train to val", "val to train")):
         return None
     text = (
         f"inputs tell the labels within train ({tells['train'].strength:.2f}) and within val ({tells['val'].strength:.2f}), but not from "
     )
     text += f"one to the other ({tells['train to val'].strength:.2f})"
-    cause = "labels are numbered differently in train and val"
-    return Finding("warning", text, cause, "look at some rows with their labels: dlrun data --out", numbers)
+    return Finding("warning", text, "labels are numbered differently in train and val", step, numbers)

@@ -45,14 +45,18 @@ def relation(x: Tensor, y: Tensor, held_x: Tensor, held_y: Tensor, classes: int 
 
     y are whole numbers in 0..classes-1 [N], or with `classes` None numbers [N, K]. The best of the three models counts.
     """
+    truth = held_y if classes else held_y.float().reshape(len(held_y), -1)
+    found = [_kappa(guess.argmax(1), truth, classes) if classes else _correlation(guess, truth) for guess in guesses(x, y, held_x, classes)]
+    return max(found, key=lambda one: one.z)
+
+
+def guesses(x: Tensor, y: Tensor, held_x: Tensor, classes: int | None) -> list[Tensor]:
+    """What each of the three models fitted to x and y says of held_x: scores of classes, or standardised numbers, [M, K]."""
     x, held_x = _alike(x, held_x)
     targets = _one_hot(y, classes) if classes else _standard(y.float().reshape(len(y), -1))[0]
-    guesses = [_ridge(x, targets, held_x), _nearest(x, targets, held_x)]
     mixed, offset = _kitchen(x.shape[1])
-    guesses.append(_ridge((x @ mixed + offset).relu(), targets, (held_x @ mixed + offset).relu()))
-    truth = held_y if classes else held_y.float().reshape(len(held_y), -1)
-    found = [_kappa(guess.argmax(1), truth, classes) if classes else _correlation(guess, truth) for guess in guesses]
-    return max(found, key=lambda one: one.z)
+    mixture = _ridge((x @ mixed + offset).relu(), targets, (held_x @ mixed + offset).relu())
+    return [_ridge(x, targets, held_x), _nearest(x, targets, held_x), mixture]
 
 
 def within(x: Tensor, y: Tensor, classes: int | None) -> Relation:

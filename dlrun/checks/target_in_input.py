@@ -4,6 +4,8 @@ The catalogue's rule (one feature that predicts y with R2 or AUC above 0.99) fir
 copy from a good feature is exactness (a column with one value a class and never another, or a number that is y but for unit and zero) and
 that it is not needed: without it the other columns still tell the target. Data made up so that y is one column of x has no others.
 
+Columns that do not last are the matter of `_columns.py`, an answer that a decoder is fed that of `_answers.py`.
+
 Tokens: y[t] = x[t] on every position is an error only if the loss compares position t with it; a loss may shift by itself.
 """
 
@@ -14,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._answers import answer
+from dlrun.checks._columns import own_targets, row_numbers
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, labels, parts, sample
+from dlrun.checks._inputs import is_integer, labels, one_a_row, parts, sample, tables
 from dlrun.checks.shape_contract import main_output
 from dlrun.functional.relation import Relation, within
 
@@ -24,9 +28,11 @@ EXACT = 1e-5
 TIGHT = 0.01
 CLEAR, TOLD = 4.0, 0.15
 COPIED, NEXT = 0.95, 0.98
+WIDE = 64
 RULE = (
     f"warning: a column of x names the class, or is y but for unit and zero (1 - r2 < {EXACT:g}), and the others tell it too; "
-    f"error: y is x on over {COPIED:.0%} of the tokens"
+    "or it numbers the rows of a file sorted by target; or it tells train's targets and not val's, while the others tell both; "
+    f"error: y is x on over {COPIED:.0%} of the tokens, or an input that the output of the same step reads"
 )
 
 
@@ -37,8 +43,13 @@ def target_in_input(subject: Subject) -> Finding:
     kind, x, y = subject.kind, rows.x, rows.y
     if kind in ("language_model", "sequence") and isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and is_integer(x):
         return _tokens(subject, x.cpu(), y.cpu())
+    read = answer(subject) if kind in ("language_model", "sequence", "regression") else None
+    if read:
+        text = f"{read} equals the targets, and the output of each step reads the entry of the same step"
+        cause = "the decoder is fed the answer that it is to give, not the one of the step before"
+        return Finding("error", text, cause, f"shift {read} by one: a start symbol, then y[:, :-1]", {"input": read}, RULE)
     known = labels(subject, y)
-    if known is None or len(rows) < LEAST or kind not in ("classification", "binary", "regression"):
+    if known is None or len(rows) < LEAST or not one_a_row(subject, y):
         return skipped("there is no label or number a row to look for among inputs")
     target, classes = known
     columns = [(name, leaf.detach().cpu().reshape(len(leaf), -1)) for name, leaf in parts(x).items()]
@@ -49,6 +60,9 @@ def target_in_input(subject: Subject) -> Finding:
     table = torch.cat([flat.double() for _, flat in columns], 1)
     which = _names_class(table, target, classes) if classes else _is_number(table, target.double())
     numbers: dict[str, Any] = {"rows": len(rows), "columns": wide, "copies": [names[i] for i in which[:20]]}
+    made = _made(subject, table, names, target, classes, numbers)
+    if made and not which:
+        return made
     if not which or len(which) > max(0.2 * wide, 1, classes or 1):
         return Finding("ok", f"no column of x is the target ({len(rows)} rows, {wide} columns)", numbers=numbers, threshold=RULE)
     shown = (
@@ -61,6 +75,27 @@ def target_in_input(subject: Subject) -> Finding:
         return Finding("info", text, numbers=numbers, threshold=RULE)
     cause = "the label column was left among the features"
     return Finding("warning", f"{shown}, on all {len(rows)} rows looked at", cause, "drop it from x", numbers, RULE)
+
+
+def _made(subject: Subject, table: Tensor, names: list[str], y: Tensor, classes: int | None, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a column numbers the rows of a sorted file, or was made of train's own targets."""
+    which = row_numbers(table, y, classes) if table.shape[1] <= WIDE else []
+    rest = _without(table, which, y, classes) if which else None
+    if rest and rest.z > CLEAR and rest.strength > TOLD:
+        text = f"{names[which[0]]} numbers the rows: its values stand on an even grid and all differ; targets lie in blocks along it"
+        cause = "the file was sorted by the target, and the row's number stayed among the columns"
+        return Finding("warning", text, cause, "drop it from x", numbers | {"row_number": names[which[0]]}, RULE)
+    known = tables(subject)
+    plain = len(known) == 2 and known["train"].x.shape[1] == len(names)
+    made = own_targets(known["train"], known["val"]) if plain and table.shape[1] <= WIDE else None
+    if made is None:
+        return None
+    one, two = made.others
+    text = f"{names[made.column]} alone tells train's targets ({made.train.strength:.2f}) and not val's ({made.val.strength:.2f}), "
+    text += f"while the other columns tell both ({one:.2f}, {two:.2f})"
+    cause = "the column was computed from the targets of these very rows (an encoding by mean target)"
+    step = "compute it from other rows: out of fold, or from an earlier period"
+    return Finding("warning", text, cause, step, numbers | {"made_of_targets": names[made.column]}, RULE)
 
 
 def _without(table: Tensor, which: list[int], y: Tensor, classes: int | None) -> Relation:

@@ -3,11 +3,13 @@ from their labels.
 
 The catalogue compares nearest neighbours of augmented rows with clean ones; shifts and crops ruin these and are right. So models are fitted
 to augmented rows and asked of other augmented rows: where clean rows tell the label clearly and augmented ones do not tell it at all, it is
-gone. That a row comes out as another row of the batch, with its own label kept, is a fact.
+gone. That a row comes out as another row of the batch, with its own label kept, is a fact. Two classes that an augmentation exchanges (a
+mirror of arrows) are asked for as well, of items that draw it when they are read too: see `_swapped.py`.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -16,10 +18,14 @@ from torch import Tensor
 from dlrun.batch import Batch
 from dlrun.checks._frame import Finding, Rows, Subject, check, skipped
 from dlrun.checks._inputs import JUDGED, features, labels, sample
+from dlrun.checks._swapped import swapped
 from dlrun.data.items import generators_kept
+from dlrun.data.sources import Items
 from dlrun.functional.relation import Relation, relation, within
 
 LEAST, DRAWS, MOVED = 128, 3, 0.1
+ITEMS, READS, WIDE = 240, 6, 50_000
+EXCHANGES = "warning: a model that tells clean rows apart is as sure, and wrong in 25% of reads and more, in both directions"
 RULE = (
     f"error: over {MOVED:.0%} of rows come out as rows of another class; warning: clean rows tell the label, augmented ones do not (z < 3)"
 )
@@ -31,6 +37,8 @@ RULE = (
 def augmentation_keeps_label(subject: Subject) -> Finding:
     """Up to 512 rows of train in batches as training has them, augmented under three steps."""
     data = subject.run.data
+    if not data.augments and not data.mixed_labels and isinstance(data.raw("train"), Items):
+        return _items(subject)
     if not data.augments or data.mixed_labels or subject.kind not in ("classification", "binary", "regression"):
         return skipped("no augmentation is configured that keeps labels")
     rows = sample(subject, "train")
@@ -63,7 +71,68 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
             numbers,
             RULE,
         )
+    if classes and isinstance(plain.get("x"), Tensor):
+        loud = _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)
+        if loud:
+            return loud
     return Finding("ok", text, numbers=numbers, threshold=RULE)
+
+
+def _items(subject: Subject) -> Finding:
+    """The verdict on items of train that are drawn when they are read, beside those of val as clean rows; asked on request only."""
+    data = subject.run.data
+    nothing = skipped("no augmentation is configured that keeps labels")
+    if subject.kind not in ("classification", "binary") or subject.patience < 1 or "val" not in data.rows:
+        return nothing
+    source, rows = data.raw("train"), sample(subject, "val", JUDGED)
+    assert isinstance(source, Items)
+    known = labels(subject, rows.y)
+    x = rows.x
+    if known is None or not known[1] or not isinstance(x, Tensor) or not x.is_floating_point() or len(rows) < LEAST // 2:
+        return nothing
+    drawn = _read(subject, source, subject.patience / 6)
+    own = labels(subject, drawn[0].get("y")) if drawn else None
+    if own is None or own[1] is None or any(_other(batch, drawn[0], x) for batch in drawn):
+        return nothing
+    if all(torch.equal(batch["x"], drawn[0]["x"]) for batch in drawn):
+        return skipped("no augmentation: items of train are the same in every read")
+    numbers: dict[str, Any] = {"rows": len(own[0]), "reads": len(drawn), "clean": len(rows)}
+    loud = _exchanged(x, known[0], [batch["x"].detach().cpu() for batch in drawn], own[0], max(own[1], known[1]), numbers)
+    return loud or Finding("ok", f"{len(drawn)} reads of {len(own[0])} items exchange no classes", numbers=numbers, threshold=RULE)
+
+
+def _other(batch: Batch, first: Batch, x: Tensor) -> bool:
+    """Whether a read has other labels than the first one, or rows of another form than `x`."""
+    mine, y, known = batch.get("x"), batch.get("y"), first.get("y")
+    alike = isinstance(mine, Tensor) and mine.shape[1:] == x.shape[1:] and bool(mine.isfinite().all())
+    return not alike or not isinstance(y, Tensor) or not isinstance(known, Tensor) or not torch.equal(y, known)
+
+
+def _read(subject: Subject, source: Items, seconds: float) -> list[Batch]:
+    """Six reads of up to 240 items of train, as many as some `seconds` allow; none where these are too few."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(len(source))).tolist()[:ITEMS]
+    begun = time.perf_counter()
+    source.keyed([("reads", row) for row in order[:8]])
+    each = (time.perf_counter() - begun) / 8
+    order = order[: int(seconds / max(each * READS, 1e-9))]
+    if len(order) < LEAST // 2:
+        return []
+    return [subject.run.data._batch(source.keyed([(f"reads {number}", row) for row in order])) for number in range(READS)]
+
+
+def _exchanged(x: Tensor, y: Tensor, reads: list[Tensor], drawn_y: Tensor, classes: int, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where reads of one class look like another class and the other way round."""
+    if not x.is_floating_point() or any(read.shape[1:] != x.shape[1:] for read in reads) or x[0].numel() > WIDE:
+        return None
+    swap = swapped(x.detach().cpu(), y.long(), [read.detach().cpu() for read in reads], drawn_y.long(), classes)
+    if swap is None:
+        return None
+    one, two = swap.classes
+    numbers |= {"exchanged": list(swap.classes), "clean_exchanged": swap.clean, "reads_exchanged": swap.turned}
+    text = f"the augmentation exchanges classes {one} and {two}: {swap.turned:.0%} of the reads of either look like the other, "
+    text += f"{swap.clean:.0%} of rows as they are"
+    cause = "a mirror or a turn (or the like) makes one class of the other, and the label is kept"
+    return Finding("warning", text, cause, "leave this transform out, or exchange the labels with it", numbers, EXCHANGES)
 
 
 def _augmented(subject: Subject, plain: Batch, step: int) -> Batch:

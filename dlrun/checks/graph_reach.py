@@ -17,8 +17,8 @@ from dlrun.checks._cut import cut
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._reach import Reach, reach
 
-MOST = 0.5
-"""Share of all numbers out of reach above which a finding is an error."""
+MOST, TINY = 0.5, 0.01
+"""Share of all numbers out of reach above which a finding is an error, and below which norms and biases that nobody calls are a note."""
 RULE = f"every trainable parameter has a gradient that is not zero in one of up to 20 batches; error above {MOST:.0%} of all numbers"
 
 
@@ -80,9 +80,12 @@ def _unreached(subject: Subject, found: Reach, out: list[int], numbers: dict[str
         text = f"{len(out)} parameters had no gradient in {found.batches} batches, by design as it seems: {_list(found, out)}"
         return Finding("info", text, numbers=numbers, threshold=RULE)
     share = numbers["share"] = sum(found.sizes[n] for n in (*never, *zero)) / sum(found.sizes)
-    level = "error" if share > MOST else "warning"
+    level, shapes = "error" if share > MOST else "warning", {name: p.dim() for name, p in subject.parameters(subject.run).items()}
     if never:
         uncalled = [n for n in never if found.names[n].rpartition(".")[0] not in found.called]
+        if len(uncalled) == len(never) and not zero and share < TINY and all(shapes[found.names[n]] < 2 for n in never):
+            text = f"forward never calls {len(never)} parameters of a few numbers: {_list(found, never)}: left over?"
+            return Finding("info", text, numbers=numbers, threshold=RULE)
         text = (
             f"the gradient never reaches {len(never)} of {len(found.names)} parameters ({share:.0%} of all numbers): {_list(found, never)}"
         )

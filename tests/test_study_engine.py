@@ -26,7 +26,7 @@ from dlrun.study.owners import is_gone, owner_of
 from dlrun.study.pool import gpus, thread_budget
 
 WORDS = (*studies.MOONS[:-3], "checks=none", "device=cpu", "optimizer.lr=0.003,0.01,0.1", "seed=0,1")
-LONG = (*WORDS, "train.steps=300", "train.checkpoint_every=50")
+LONG = (*WORDS, "train.steps=200", "train.checkpoint_every=40")
 DRIVER = """
 import sys
 from pathlib import Path

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from dlrun.redact import redact
 from dlrun.sinks import terminal
+from dlrun.sinks.ending import ASIDE, joined, result_segments, value_style
 from dlrun.sinks.terminal import Segment, clean, columns_of, duration, metric_name, number
 
 PLAIN_SECONDS = 10.0
@@ -22,10 +23,6 @@ EVALUATION_SECONDS = 1.0
 """On a terminal: at most one evaluation line a second above the bar; the bar shows each."""
 BAR_COLUMNS, LEAST_BAR = 24, 10
 MOST_METRICS = 4
-WORDS = {"majority": "majority class"}
-"""What a baseline is called in the last line, where its name says too little."""
-ASIDE = ("lr", "grad_norm", "clipped")
-"""Measures of the training itself: not what a bar is looked at for."""
 
 
 class Console:
@@ -97,7 +94,7 @@ class Console:
 
     def evaluation(self, step: int, metrics: Mapping[str, Any], note: str = "") -> None:
         """Print an evaluation's metrics; on a terminal at most one a second, for the bar shows the newest."""
-        segments: list[Segment] = [(f"step {step}", "bold"), (":  ", "dim"), *_joined(metrics)]
+        segments: list[Segment] = [(f"step {step}", "bold"), (":  ", "dim"), *joined(metrics)]
         if note:
             segments.append((f" · {clean(note)}", "dim"))
         now = time.monotonic()
@@ -113,7 +110,7 @@ class Console:
         `test/majority_accuracy`, which stand beside the metric like the worst class's recall.
         """
         self._clear()
-        self._print(_result_segments(summary))
+        self._print(result_segments(summary))
 
     def close(self) -> None:
         """Take the bar off the screen; may be called any number of times, from anywhere."""
@@ -179,19 +176,6 @@ class Console:
             self._print([(f"log.txt: no longer written ({clean(error)}); training goes on", "warning")])
 
 
-def _joined(metrics: Mapping[str, Any], digits: int = 4) -> list[Segment]:
-    segments: list[Segment] = []
-    for name, value in metrics.items():
-        text = number(value, digits)
-        segments += [(" · ", "dim")] if segments else []
-        segments += [(metric_name(name) + " ", ""), (text, _value_style(text))]
-    return segments
-
-
-def _value_style(text: str) -> str:
-    return "error" if text.lstrip("-") in ("nan", "inf") else "accent"
-
-
 def _counted(status: Mapping[str, Any]) -> str:
     step, steps = status.get("step", 0), status.get("steps")
     return f"{step}/{steps}" if steps else str(step)
@@ -249,7 +233,7 @@ def _fields(metrics: Sequence[tuple[str, Any]]) -> list[Segment]:
     segments: list[Segment] = []
     for name, value in metrics:
         text = number(value)
-        segments += [(f"  {metric_name(name)} ", ""), (text.ljust(7), _value_style(text))]
+        segments += [(f"  {metric_name(name)} ", ""), (text.ljust(7), value_style(text))]
     return segments
 
 
@@ -259,49 +243,3 @@ def _bar_of(status: Mapping[str, Any], columns: int) -> list[Segment]:
     share = min(1.0, max(0.0, float(status.get("step", 0)) / float(status["steps"])))
     done = round(share * columns)
     return [("━" * done, "accent"), ("─" * (columns - done), "dim"), (" ", "")]
-
-
-def _result_segments(summary: Mapping[str, Any]) -> list[Segment]:
-    metrics, baselines = dict(summary.get("metrics") or {}), summary.get("baselines") or {}
-    status = str(summary.get("status", "finished"))
-    segments: list[Segment] = []
-    if status != "finished":
-        reason = f" ({clean(summary['reason'])})" if summary.get("reason") else ""
-        segments = [(f"{clean(status)} at step {summary.get('step')}{reason}", "warning"), (" · ", "dim")]
-    wanted = str((summary.get("best") or {}).get("metric", "")).partition("/")[2]
-    splits = [split for split in ("test", "test_ema", "val", "val_ema") if _chosen(metrics, split)] or ["train"]
-    for split in splits:
-        if chosen := _chosen(metrics, split, wanted):
-            context = _context(split, next(iter(chosen)).partition("/")[2], metrics, baselines) if split == splits[0] else []
-            segments += [*_joined(chosen), *context, (" · ", "dim")]
-    segments.append((_took(summary), ""))
-    if summary.get("run_dir"):
-        segments += [(" · ", "dim"), (clean(summary["run_dir"]), "bold")]
-    return segments
-
-
-def _chosen(metrics: Mapping[str, Any], split: str, wanted: str = "") -> dict[str, Any]:
-    """The `wanted` metric (the one that chose `best`), else the split's first that is no loss, else its loss, in the order measured."""
-    if f"{split}/{wanted}" in metrics:
-        return {f"{split}/{wanted}": metrics[f"{split}/{wanted}"]}
-    mine = {name: value for name, value in metrics.items() if name.startswith(f"{split}/") and name.partition("/")[2] not in ASIDE}
-    first = next((name for name in mine if not name.endswith("/loss")), next(iter(mine), None))
-    return {} if first is None else {first: mine[first]}
-
-
-def _context(split: str, metric: str, metrics: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[Segment]:
-    """What a metric means only beside: what baselines reach (`<split>/<baseline>_<metric>`), and the recall of the worst class."""
-    start = f"{split.removesuffix('_ema')}/"
-    known = {name.removeprefix(start): value for name, value in baselines.items() if name.startswith(start)}
-    mine = [(name.removesuffix(f"_{metric}"), value) for name, value in known.items() if name.endswith(f"_{metric}")]
-    texts = [f"{WORDS.get(name, name)} {number(value)}" for name, value in mine]
-    if (worst := metrics.get(f"{split}/worst_recall")) is not None:
-        texts.append(f"worst class's recall {number(worst, 3)}")
-    return [(f" ({', '.join(texts)})", "dim")] if texts else []
-
-
-def _took(summary: Mapping[str, Any]) -> str:
-    text = f"{summary.get('step', 0)} steps in {duration(summary.get('seconds'))}"
-    speed = summary.get("steps_per_second")
-    shown = number(float(speed), 3) if speed and speed < 1000 else number(round(speed or 0))
-    return f"{text} ({shown} steps/s)" if speed else text

@@ -102,21 +102,25 @@ class Worker:
         from dlrun.study.trainer import place_of
 
         log = place_of(Path(self.setting.folder), job.cell, job.seed) / "log.txt"
-        patience = time.monotonic() + HELD_SECONDS
         try:
-            while not stop.signal:
-                try:
-                    return self.trainer.train(job, stop, lambda step, value: self._read(job, step, value))
-                except HeldError:  # whoever had the job before lost its lease (it slept) and still has to find that out
-                    if time.monotonic() > patience:
-                        raise
-                    self._pause.wait(HELD_PAUSE_SECONDS)
-            return {"status": "interrupted"}
+            return self._trained(job, stop)
         except KeyboardInterrupt:
             return {"status": "interrupted"}
         except (Exception, SystemExit) as error:
             note(error, log)
             return classed(error, log)
+
+    def _trained(self, job: Taken, stop: Stop) -> dict[str, Any] | Failure:
+        """What training gave. A held run is waited for: whoever had it lost its lease (it slept) and still has to find that out."""
+        patience = time.monotonic() + HELD_SECONDS
+        while not stop.signal:
+            try:
+                return self.trainer.train(job, stop, lambda step, value: self._read(job, step, value))
+            except HeldError:
+                if time.monotonic() > patience:
+                    raise
+                self._pause.wait(HELD_PAUSE_SECONDS)
+        return {"status": "interrupted"}
 
     def _read(self, job: Taken, step: int, value: float) -> str | None:
         """Note an intermediate value."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._forms import Form, form, held
-from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import Fit, best, fit, hot, pulls, refusal, uphill
+from dlrun.checks._weights import by_count
 
 RULE = "in 99 % of the rows the target's output is pulled up, and more than any other"
 SAME = 0.9
@@ -29,7 +30,9 @@ def ce_gradient_signature(subject: Subject) -> Finding:
     """Slopes of the loss with respect to the outputs at three places, beside the targets."""
     asked = probe(subject)
     if asked is not None and asked.targets.mode == "labels" and subject.kind != "vae":
-        return _exclusive(asked, form(subject, asked))
+        shape = form(subject, asked)
+        labels = _exclusive(asked, shape)
+        return labels if labels.level in LOUD else by_count(subject, asked, shape) or labels
     spec = subject.run.data.spec
     reason = refusal(asked, spec.classes or spec.vocab)
     if reason or asked is None:
@@ -52,7 +55,8 @@ def ce_gradient_signature(subject: Subject) -> Finding:
         return _misfit(asked, fitted, found, numbers, bool(coupled))
     if shape.name != "logs" and (_linear(asked, shape, found) or _of_shares(asked, shape)) and not held(subject, asked, fitted.layout.axis):
         return _unbounded(asked, shape, numbers)
-    return _ahead(asked, fitted, numbers) or Finding("ok", "each target's own output is pulled up", numbers=numbers, threshold=RULE)
+    odd = _ahead(asked, fitted, numbers) or by_count(subject, asked, shape)
+    return odd or Finding("ok", "each target's own output is pulled up", numbers=numbers, threshold=RULE)
 
 
 def _exclusive(asked: Probe, shape: Form) -> Finding:

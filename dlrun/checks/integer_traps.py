@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, parts, sample
+from dlrun.checks._inputs import parts, sample
 from dlrun.checks._pictures import alike
+from dlrun.checks._wraps import wrapped_series, wrapped_tokens
 
 LEAST, PAIRS, PICTURES = 64, 2000, 256
 JUMPS, RATIO, ROUND, MIDDLE = 0.005, 0.7, 0.8, 0.1
@@ -32,7 +33,7 @@ RULE = (
     f"warning: over {JUMPS:.1%} of neighbours jump over 3/4 of the range, {RATIO:g} x as many as over 1/2; or 0 is over {TWICE:g} x as "
     f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}; or under {FEW:.0%} of the values of colour "
     f"pictures of two values are not 0, and neighbours are alike by less than {ORDER:g}; or y is within {NEAR:g} of standard normals "
-    "cut off, or whole in one split only"
+    "cut off, or whole in one split only; or series jump by a range of 256 or 65,536 steps; or numbers of words end there"
 )
 
 
@@ -47,7 +48,11 @@ def integer_traps(subject: Subject) -> Finding:
     for name, leaf in named.items():
         if leaf.dim() == 4 and (found := _wrapped(name, leaf[:PICTURES], numbers) or _divided(name, leaf[:PICTURES], numbers)):
             return found
-    tables = {**{name: leaf for name, leaf in named.items() if leaf.dim() == 2 and not is_integer(leaf)}, **_targets(subject, rows.y)}
+        if found := _round(name, leaf, numbers):
+            return found
+    if found := _tokens(subject, numbers):
+        return found
+    tables = {**{name: leaf for name, leaf in named.items() if leaf.dim() == 2 and leaf.is_floating_point()}, **_targets(subject, rows.y)}
     told = []
     for name, leaf in tables.items():
         whole = bool((leaf == leaf.round()).all()) and float(leaf.min()) < 0 < float(leaf.max())
@@ -66,6 +71,32 @@ def _wrapped(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
     text = f"pictures {name}: {facts['far']:.1%} of neighbours jump over 3/4 of the range, {facts['half']:.1%} over 1/2 to 3/4"
     cause = "bytes wrapped around: uint8 arithmetic beyond 0 or 255"
     return Finding("warning", text, cause, "convert to float before you scale, shift or add", numbers, RULE)
+
+
+def _round(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a series of readings went round in a byte, or in two."""
+    facts = wrapped_series(x) if x.is_floating_point() else {}
+    if not facts:
+        return None
+    numbers[name] = facts
+    text = (
+        f"series {name}: {facts['far']:.1%} of neighbours jump over 3/4 of a range of {facts['range']:.0f} steps, {facts['between']:.1%} "
+    )
+    text += "over about 1/2, and round the circle they lie near each other"
+    cause = f"readings wrapped around in an integer type of {facts['range']:.0f} values"
+    return Finding("warning", text, cause, "keep them in a type that holds the largest, or convert to float first", numbers, RULE)
+
+
+def _tokens(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where numbers of words or classes end where an integer type does."""
+    found = wrapped_tokens(subject)
+    if not found:
+        return None
+    name, top, many = found
+    numbers |= {"largest": top, "possible": many}
+    text = f"{name} holds every number up to {top} and none of the {many - top - 1} beyond, in any split"
+    cause = f"numbers went round in a type of {top + 1} values: those from {top + 1} on begin at 0 again"
+    return Finding("warning", text, cause, "keep them as int64: .long() before anything else", numbers, RULE)
 
 
 def _divided(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:

@@ -1,0 +1,95 @@
+"""Numbers that went round in a small integer type, in series and in tokens (in pictures: `integer_traps.py`).
+
+A series that wrapped jumps by the whole range of the type, and is smooth round the circle. Tokens that wrapped use every number up to the
+type's last one and none beyond, where the vocabulary goes on. Angles and counters go round by themselves, though not on all 256 steps of a
+byte: compasses have 360, clocks 24 or 60.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.checks._frame import Subject
+from dlrun.checks._inputs import is_integer, parts, sample
+
+RANGES = (255, 65535)
+LONG, PAIRS, EXACT = 8, 2000, 0.05
+FAR, ROUND, NONE, ONWARD = 0.005, 0.75, 0.25, 0.7
+BEYOND, USED = 1.15, 0.9
+
+
+def wrapped_series(leaf: Tensor) -> dict[str, float]:
+    """What is to be known of neighbours along the longest axis where values wrapped; {} where they did not.
+
+    `far`: jumps over three quarters of the range; `between`: over about half of it; `round`: how much shorter ways are round the circle;
+    `onward`: how many far jumps go on, round the circle, the way that the series went before (which a square wave does not).
+    """
+    if leaf.dim() not in (2, 3) or is_integer(leaf):
+        return {}
+    axis = max(range(1, leaf.dim()), key=lambda axis: leaf.shape[axis])
+    size = leaf.shape[axis]
+    levels = leaf.double().unique()
+    if size < LONG or len(levels) < 64 or not bool(levels.isfinite().all()):
+        return {}
+    count, grid = _grid(leaf.double(), levels)
+    if count not in RANGES:
+        return {}
+    step = grid.narrow(axis, 1, size - 1) - grid.narrow(axis, 0, size - 1)
+    jump = step.abs()
+    if jump.numel() < PAIRS:
+        return {}
+    far = jump > 0.75 * count
+    around = torch.where(jump > count / 2, step - step.sign() * (count + 1), step)
+    before, after = around.narrow(axis, 0, size - 2), around.narrow(axis, 1, size - 2)
+    asked = far.narrow(axis, 1, size - 2) & (before != 0) & (after != 0)
+    facts = {
+        "range": float(count + 1),
+        "far": float(far.double().mean()),
+        "between": float(((jump > 0.4 * count) & ~far).double().mean()),
+        "round": float(around.abs().sum() / jump.sum().clamp(min=1e-9)),
+        "onward": float((before.sign() == after.sign())[asked].double().mean()) if bool(asked.any()) else 0.0,
+    }
+    wrapped = facts["far"] > FAR and facts["between"] < NONE * facts["far"] and facts["round"] < ROUND and facts["onward"] > ONWARD
+    return facts if wrapped else {}
+
+
+def _grid(x: Tensor, levels: Tensor) -> tuple[int, Tensor]:
+    """(how many steps lie between the least and the largest value, the step of each value); (0, x) where they stand on no even grid."""
+    step, span = float((levels[1:] - levels[:-1]).min()), float(levels[-1] - levels[0])
+    if step <= 1e-6 * span or span / step > max(RANGES) + 1:
+        return 0, x
+    count = round(span / step)
+    places = (levels - levels[0]) * count / span
+    if float((places - places.round()).abs().max()) > EXACT:
+        return 0, x
+    return count, ((x - levels[0]) * count / span).round()
+
+
+def wrapped_tokens(subject: Subject) -> tuple[str, int, int] | None:
+    """(name, its largest number, how many there could be) of tokens or classes that end where an integer type does; else None."""
+    spec = subject.run.data.spec
+    splits = [split for split in ("train", "val", "test") if split in subject.run.data.rows]
+    rows = [sample(subject, split) for split in splits]
+    for name, many in _named(spec, rows[0]):
+        found = [leaf for part in rows for key, leaf in parts({"x": part.x, "y": part.y}, "batch").items() if key == name]
+        highest = [int(leaf.max()) for leaf in found]
+        for top in RANGES:
+            used = found[0][(found[0] >= 0) & (found[0] <= top)].unique()
+            if many > BEYOND * (top + 1) and max(highest) == top and len(used) > USED * (top + 1):
+                return name.removeprefix("batch."), top, many
+    return None
+
+
+def _named(spec: Any, rows: Any) -> Iterator[tuple[str, int]]:
+    """Tensors of whole numbers with the number of values that the data says they may take."""
+    for key, leaf in parts({"x": rows.x}, "batch").items():
+        if is_integer(leaf) and leaf.dim() == 2 and spec.vocab:
+            yield key, int(spec.vocab)
+    for key, leaf in parts({"y": rows.y}, "batch").items():
+        many = spec.vocab if spec.kind == "language_model" else spec.classes
+        if is_integer(leaf) and many:
+            yield key, int(many)

@@ -23,6 +23,7 @@ from dlrun.run import Run
 
 Place = tuple[slice, ...]
 RELATIVE = 1e-6
+FEW_COLUMNS, MANY_VALUES = 8, 4
 STEADY = 1e-3
 """Share of the largest output by which two equal forwards may differ where changed inputs are to be compared."""
 
@@ -115,8 +116,16 @@ class Dependence:
             return None
         slope = slopes[id(leaf)]
         if slope is None:
-            return False if leaf.is_floating_point() else None
+            return False if leaf.is_floating_point() else self._told_by_bits(leaf, place)
         return bool(slope[place].any())
+
+    def _told_by_bits(self, leaf: Tensor, place: Place) -> bool | None:
+        """False where whole numbers of many values in one of a few columns (a user, an item) change no bit of the outputs; else None."""
+        part = leaf[place]
+        if leaf.dim() != 2 or leaf.shape[1] > FEW_COLUMNS or leaf.dtype == torch.bool or part.unique().numel() < MANY_VALUES:
+            return None
+        turns = [patched(self.x, leaf, place, leaf.roll(by, 0)) for by in (1, 3, 5) if by < len(leaf)]
+        return None if any(self.apart(turn) > 0 for turn in turns) else False
 
 
 def _note(embedded: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, Any, Any], None]:

@@ -97,22 +97,24 @@ def _round(value: float) -> float:
 
 def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
     """`out` where the last layer with weights gives `factor` times as much; None where that cannot be tried."""
-    run = probe.run
-    last = last_called(subject, run, probe.batch)
-    if last is None:
+    last = last_called(subject, probe.run, probe.batch)
+    outputs = None if last is None else stretched(subject, probe, last, factor)
+    before, after = tensors(probe.outputs), tensors(outputs)
+    place = next((i for i, t in enumerate(before) if t is probe.out), None)
+    if outputs is None or place is None or len(after) != len(before) or after[place].shape != probe.out.shape:
         return None
-    handle = last.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
+    return after[place].detach()
+
+
+def stretched(subject: Subject, probe: Probe, part: nn.Module, factor: float) -> Any:
+    """All outputs where one layer gives `factor` times as much; None where that cannot be tried."""
+    handle = part.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
     try:
-        outputs = subject.outputs(run, probe.batch, training=True)
+        return subject.outputs(probe.run, probe.batch, training=True)
     except Exception:  # numbers of that size may be refused
         return None
     finally:
         handle.remove()
-    before, after = tensors(probe.outputs), tensors(outputs)
-    place = next((i for i, t in enumerate(before) if t is probe.out), None)
-    if place is None or len(after) != len(before) or after[place].shape != probe.out.shape:
-        return None
-    return after[place].detach()
 
 
 def held(subject: Subject, probe: Probe, axis: int) -> bool:

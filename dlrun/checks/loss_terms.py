@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._forms import STRETCH, called, stretched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._kinds import is_variational
 from dlrun.checks._probe import Probe, probe, put
@@ -67,6 +68,9 @@ def loss_terms(subject: Subject) -> Finding:
     cut = _cut_off(subject, asked)
     if cut is not None:
         return cut
+    sided = _one_sided(subject, asked)
+    if sided is not None:
+        return sided
     vae = Vae(asked, target.reshape(back.shape).to(back.dtype), (back, mu, third))
     return _of_kl(vae, asked.noise("one").flatten()[: mu.numel()] if asked.out.numel() >= mu.numel() else torch.ones(mu.numel()), {})
 
@@ -95,6 +99,32 @@ def _cut_off(subject: Subject, asked: Probe) -> Finding | None:
     cause = "the draw of the code is cut off (detach, no_grad, sample instead of rsample): the encoder learns from KL alone, and collapses"
     step = "draw mu + exp(logvar / 2) * noise without detach, or rsample()"
     return Finding("error", text, cause, step, {"parameters": [name for name, _ in behind][:20]}, "some have one")
+
+
+def _one_sided(subject: Subject, asked: Probe) -> Finding | None:
+    """The finding where mu, or a log variance, never falls below 0, whatever any of the last layers gives: a ReLU or sigmoid is behind it.
+
+    Stretched tenthousandfold, every layer that leads there gives both signs.
+    """
+    run, never = asked.run, {"mu": math.inf, "logvar": math.inf}
+    moved = dict.fromkeys(never, False)
+    for part in dict.fromkeys(called(subject, run, asked.batch)):
+        for factor in (STRETCH, -STRETCH):
+            outputs = stretched(subject, asked, part, factor)
+            if outputs is None:
+                return None
+            for name, old, new in zip(never, asked.outputs[1:3], outputs[1:3], strict=True):
+                never[name] = min(never[name], float(torch.nan_to_num(new).min()), float(old.min()))
+                moved[name] |= not torch.equal(old, new)
+    vae = Vae(asked, asked.outputs[0], asked.outputs[:3])
+    logs = vae.at(third=vae.flat(0.0)) < min(vae.at(third=vae.flat(1.0)), vae.at(third=vae.flat(-1.0)))  # a KL is lowest at a variance of 1
+    found = [name for name, least in never.items() if least >= 0 and moved[name] and (name == "mu" or logs)]
+    if not found:
+        return None
+    text = f"{' and '.join(found)} never fall{'s' if len(found) == 1 else ''} below 0"
+    text += ": no variance of a code is below 1" if "logvar" in found else ": codes lie on one side of the prior"
+    cause = "a ReLU (or another function that gives no negative numbers) behind the layers that give mu and logvar"
+    return Finding("error", text, cause, "let mu and logvar be the plain outputs of a linear layer", {"least": never}, "some lie below 0")
 
 
 def _of_kl(vae: Vae, noise: Tensor, numbers: dict[str, Any]) -> Finding:

@@ -1,0 +1,104 @@
+"""How long a study will take and how much it will write, told as soon as the first run shows it; afterwards, what it was.
+
+Nothing is timed beforehand: the first run is one of the study's own, so a study of short runs is not kept waiting for its preview.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrun.sinks.terminal import duration
+from dlrun.study.ledger import DONE
+from dlrun.study.results import run_of
+
+EARLY_SECONDS = 10.0
+"""A first run that lasts longer is judged by the steps it has done."""
+LEAST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of wall time from the start of the first run, and bytes, of the whole study."""
+
+    runs: int
+    seconds: float
+    bytes: float
+    run_seconds: float
+
+
+class Preview:
+    """Looks at a study's first run until it can tell; `steps` by cell where they are known."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.folder, self.workers, self.estimate = folder, max(1, workers), None
+
+    estimate: Estimate | None
+
+    def look(self, rows: Sequence[Mapping[str, Any]], clock: float, planned: int, steps: Mapping[int, int]) -> str | None:
+        """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
+        if self.estimate is not None:
+            return None
+        begun = [row for row in rows if row["began"] is not None and row["state"] in ("running", "finished")]
+        for row in sorted(begun, key=lambda row: row["began"]):
+            run = Path(run_of(self.folder, row))
+            seconds = (
+                row["ended"] - row["began"] if row["state"] == "finished" else unfinished(run, clock - row["began"], steps.get(row["cell"]))
+            )
+            if seconds:
+                self.estimate = estimated(seconds, row["cell"], size_of(run), planned, steps, self.workers)
+                return self._line(self.estimate)
+        return None
+
+    def _line(self, found: Estimate) -> str:
+        text = f"preview: {found.runs} runs of about {duration(found.run_seconds)} on {self.workers} workers: "
+        text += f"{duration(found.seconds)} and {volume(found.bytes)} in all"
+        free = shutil.disk_usage(self.folder).free
+        return text + (f"; only {volume(free)} are free in {self.folder}" if found.bytes > free else "")
+
+    def compared(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
+        """Predicted against actual, once all is done; None where too little was predicted to compare."""
+        done = [row for row in rows if row["state"] in DONE and row["began"] and row["ended"]]
+        if self.estimate is None or len(done) < 2:
+            return None
+        seconds = max(row["ended"] for row in done) - min(row["began"] for row in done)
+        wrote = sum(size_of(Path(run_of(self.folder, row))) for row in done)
+        guess = self.estimate
+        return f"took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
+
+
+def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int) -> Estimate:
+    """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion."""
+    mine = steps.get(cell, 0)
+    ratios = [count / mine for count in steps.values()] if mine else []
+    mean = sum(ratios) / len(ratios) if ratios else 1.0
+    return Estimate(planned, seconds * mean * planned / min(workers, max(planned, 1)), float(size * planned), seconds * mean)
+
+
+def unfinished(run: Path, seconds: float, steps: int | None) -> float | None:
+    """How long a run that began so many seconds ago will take in all, by its share of steps; None while that is not to be told."""
+    if seconds < EARLY_SECONDS or not steps:
+        return None
+    try:
+        step = int(json.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])["step"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return None
+    return seconds * steps / step if LEAST_STEPS <= step <= steps else None
+
+
+def size_of(run: Path) -> int:
+    """Bytes of a run directory."""
+    return sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+
+
+def volume(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

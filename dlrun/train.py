@@ -71,18 +71,13 @@ def begin(
             raise MissingError(f"{path} holds checkpoints: it is resumed, not begun")
         directory.cut_back(0)
         histograms.cut_back(path / histograms.NAME, -1)
-        _keep(path / "config.yaml", dump(config.saved))
+        if not (path / "config.yaml").is_file():  # a study froze it before
+            write_atomic(path / "config.yaml", dump(config.saved))
         sealed = seals(config.paths)
         if sealed is None:
             run.notes.append(f"{', '.join(config.paths)}: cannot be remembered (the data cache is not writable): say it again to resume")
         directory.write_json("manifest.json", {**manifest(run), "paths": sealed or {}})
         return drive(Session(run, directory, console, host), background, None, {})
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write a file, unless it stands there already: a study writes the frozen config first."""
-    if not path.is_file() or path.read_text("utf-8") != text:
-        write_atomic(path, text)
 
 
 def resume(

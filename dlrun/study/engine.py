@@ -32,6 +32,8 @@ from dlrun.study.view import View
 
 TICK_SECONDS, QUIET_SECONDS = 0.5, 0.05
 LEASE_SECONDS = 30.0
+GRACE_SECONDS = 10.0
+"""How long workers have to save where the driver fails."""
 MOST_EARLY_DEATHS = (3, 20)
 """Workers in a row that end before they have done anything, by themselves or killed by others: then none of them will."""
 
@@ -75,7 +77,7 @@ def run_study(
     try:
         return Driver(question, folder.absolute(), url, ledger, pool, console, means or Means()).run(list(cells))
     finally:
-        pool.close()
+        pool.close(GRACE_SECONDS)
         ledger.close()
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -147,8 +148,14 @@ class Pool:
         self.outputs += [text] if text.strip() else []
         return code
 
-    def close(self) -> None:
-        """Stop whatever still runs."""
+    def close(self, grace: float = 0.0) -> None:
+        """Stop whatever still runs, within so many seconds by itself (saving what it does), else at once."""
+        self.signal(signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while self.processes and time.monotonic() < deadline:
+            for process, said in self.listen(0.1):
+                if said is None:
+                    self.end(process)
         self.signal(signal.SIGKILL)
         for process in self.processes:
             self.end(process)

@@ -246,15 +246,32 @@ class Shared(list[Tensor]):
         return Shared()
 
 
+class cleared_early(descends):
+    """Gradients are set to zero before they are used: what moves the weights is decay alone."""
+
+    def step(self) -> None:
+        self.zero_grad()
+        for p in self.param_groups[0]["params"]:
+            p.data.mul_(1 - 0.01 * self.param_groups[0]["lr"])
+
+
+class Untuned(Net):
+    """A narrow body that is frozen as it was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4, width=3)
+        self.body.requires_grad_(False)
+
+
 OPTIMIZERS = (
     descends, keeps_gradients, keeps_some, adds_up_four, goes_up, out_of_place, without_biases, own_rate, sums, with_momentum,
-    saved_momentum, unloaded_momentum, object_in_state, forgets, stuck_adam,
+    cleared_early, saved_momentum, unloaded_momentum, object_in_state, forgets, stuck_adam,
 )  # fmt: skip
 MODELS = {
     "resets": lambda: Resets(8, 4), "rebuilds": lambda: Rebuilds(8, 4), "on_sphere": lambda: OnSphere(8, 4), "drifts": Drifts,
     "all_frozen": lambda: Frozen(""), "middle_frozen": lambda: Frozen("body.3.weight"), "matrices_frozen": lambda: Frozen("weight"),
     "first_frozen": lambda: Frozen("body.0"), "counts": lambda: Counts(8, 4), "unseeded": Unseeded,
-    "keeps_graphs": lambda: Keeps(False), "keeps_values": lambda: Keeps(True),
+    "untuned": Untuned, "keeps_graphs": lambda: Keeps(False), "keeps_values": lambda: Keeps(True),
 }  # fmt: skip
 
 

@@ -127,6 +127,39 @@ def test_augmentations_that_destroy_the_label() -> None:
     assert finding.level == "error" and "come out as other rows" in finding.message
 
 
+def half(dim: int) -> Any:
+    return lambda x, index: x.flip(dim) if torch.rand(()) < 0.5 else x
+
+
+def sides() -> tuple[Tensor, Tensor]:
+    """Pictures [900, 1, 10, 10] that are bright on the left, on the right or in the middle."""
+    y = torch.arange(900) % 3
+    x = 0.5 * torch.randn(900, 1, 10, 10, generator=draw(2))
+    x[y == 0, :, :, :4] += 1
+    x[y == 1, :, :, 6:] += 1
+    x[y == 2, :, :, 4:6] += 1
+    return x, y
+
+
+TURNS = {
+    "mirrored": (half(-1), "warning"),
+    "upside_down": (half(-2), "ok"),
+    "noisy": (lambda x, index: x + 2 * torch.randn_like(x), "ok"),
+    "erased": (lambda x, index: x * (torch.rand_like(x) > 0.7), "ok"),
+}
+
+
+@pytest.mark.parametrize("case", TURNS)
+def test_an_augmentation_that_exchanges_two_classes(case: str) -> None:
+    change, level = TURNS[case]
+    x, y = sides()
+    finding = asked("augmentation_keeps_label", lambda: Splits(Rows(x[:600], y[:600], change), (x[600:], y[600:]), (x[600:], y[600:])))
+    assert finding.level == level and (level == "ok" or "exchanges classes 0 and 1" in finding.message), finding
+    plug("augment", "turn", lambda batch: batch.replace(x=torch.stack([change(row, 0) for row in batch["x"]])))
+    finding = asked("augmentation_keeps_label", sides(), "+augment@augment.turn=turn")
+    assert finding.level == level and (level == "ok" or "exchanges classes 0 and 1" in finding.message), finding
+
+
 class Drawn(torch.utils.data.Sampler[int]):
     def __init__(self, draw_rows: Any) -> None:
         self.draw_rows = draw_rows

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from checks_data import Splits, asked
 from checks_found import CLOUDS, parts, plug  # noqa: F401 (parts is a fixture)
 from checks_healthy import Net
 from checks_networks import Deep, Does, Mixture, found
@@ -84,6 +85,16 @@ def filled(value: float | None = None, std: float = 0.0, drop: float = 0.0) -> n
     return net
 
 
+def small(depth: int, norm: bool) -> nn.Module:
+    """Hidden layers of which each scales by 0.1."""
+    layers = [part for _ in range(depth) for part in (nn.Linear(32, 32), *([nn.LayerNorm(32)] if norm else []), nn.Tanh())]
+    net = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), *layers, nn.Linear(32, 4))
+    for part in net.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.1 / part.in_features**0.5)
+    return net
+
+
 def biased() -> Net:
     net = Net(8, 4)
     nn.init.constant_(net.body[0].bias, -20.0)  # type: ignore[arg-type]
@@ -106,6 +117,70 @@ class Tied(nn.Module):
         return self.head(self.back(self.outward(self.back(self.inward(x).relu())).relu()))  # type: ignore[no-any-return]
 
 
+class LeftOver(Net):
+    """A norm that forward does not call."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4, width=64)
+        self.norm = nn.LayerNorm(8)
+
+
+class Cells(nn.Module):
+    """A recurrent cell, step by step, whose state is detached every `every` steps."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.cell, self.head, self.every = nn.GRUCell(4, 16), nn.Linear(16, 4), every
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 16)
+        for number, step in enumerate(x.unbind(1)):
+            state = self.cell(step, state if number % self.every else state.detach())
+        return self.head(state)  # type: ignore[no-any-return]
+
+
+class Tagger(nn.Module):
+    """Tokens and a tag for each, by a plain recurrence over them."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.look, self.cell, self.head, self.cut = nn.Embedding(20, 8), nn.RNNCell(8, 16), nn.Linear(16, 4), cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, out = torch.zeros(len(x), 16), []
+        for step in self.look(x).unbind(1):
+            state = self.cell(step, state.detach() if self.cut else state)
+            out.append(self.head(state))
+        return torch.stack(out, 1)
+
+
+SERIES = torch.randn(300, 20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 4
+TOKENS = torch.randint(20, (300, 12), generator=torch.Generator().manual_seed(0))
+STATES = {
+    "each_step": (lambda: Cells(1), SERIES, "warning"),
+    "each_tenth": (lambda: Cells(10), SERIES, "ok"),
+    "never": (lambda: Cells(1000), SERIES, "ok"),
+    "tags_cut": (lambda: Tagger(True), (TOKENS, TOKENS % 4), "warning"),
+    "tags": (lambda: Tagger(False), (TOKENS, TOKENS % 4), "ok"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_that_is_detached_from_step_to_step(case: str) -> None:
+    make, given, level = STATES[case]
+    plug("model", "mine", make)
+    tags = given[1].dim() > 1
+    plug("loss", "by_step", lambda out, y: nn.functional.cross_entropy(out.flatten(0, -2), y.flatten()))
+    finding = asked(
+        "graph_reach",
+        lambda: Splits(given, given, given),
+        "model=mine",
+        "loss=by_step",
+        f"task.kind={'sequence' if tags else 'classification'}",
+    )
+    assert finding.level == level and (level == "ok" or "comes to 1 of" in finding.message), finding
+
+
 FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "detached": (lambda: Does(between=torch.detach), "graph_reach", "error", "never reaches 4 of 6"),
     "data": (lambda: Does(between=lambda h: h.data), "graph_reach", "error", "never reaches 4 of 6"),
@@ -116,7 +191,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "tied_by_memory": (lambda: Tied(True), "shared_modules", "warning", "two parameters on one memory"),
     "never_called": (Spare, "graph_reach", "warning", "model.spare.weight"),
     "sigmoids": (lambda: Deep(15, nn.Sigmoid), "gradient_profile", "error", "vanishes"),
-    "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "gradient_profile", "error", "vanishes"),
+    "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "init_scale", "warning", "with weights that scale by 1"),
     "dead": (biased, "dead_units", "error", "100% of its 32 units"),
     "constant": (lambda: filled(0.1), "unit_symmetry", "error", "stay equal"),
     "constant_with_dropout": (lambda: filled(0.1, drop=0.3), "unit_symmetry", "error", "stay equal"),
@@ -143,6 +218,9 @@ def test_a_fault_is_found_first_and_named(case: str) -> None:
 
 
 HEALTHY: dict[str, Any] = {
+    "left_over_norm": LeftOver,
+    "small_but_normed": lambda: small(4, True),
+    "small_that_learns": lambda: small(3, False),
     "state_of_zeros": Begins,
     "tied": lambda: Tied(False),
     "mixture": lambda: Mixture(),

@@ -25,6 +25,8 @@ WRONG: dict[str, tuple[Callable[..., Any], str, str]] = {
     "whole_numbers": (lambda step, steps: float(step // steps), "error", "the rate is 0 in every step"),
     "undefined": (lambda step, steps: 1 / step, "error", "raises at step 1 of 600: ZeroDivisionError"),
     "no_number": (lambda step, steps: float("nan") if step == 7 else 1.0, "error", "the rate is nan at step 8"),
+    "rate_itself": (lambda step, steps: 0.003 * 0.999**step, "warning", "never above 0.3 % of lr"),
+    "rate_itself_in_torch": (lambda optimizer, steps: S.LambdaLR(optimizer, lambda step: 0.003), "warning", "never above 0.3 % of lr"),
     "too_short": (lambda optimizer, steps: S.OneCycleLR(optimizer, 0.01, total_steps=30), "error", "raises at step 31 of 600"),
 }
 RIGHT: dict[str, Callable[..., Any]] = {
@@ -53,7 +55,8 @@ def test_a_schedule_that_nobody_meant(case: str) -> None:
 @pytest.mark.parametrize("case", RIGHT)
 def test_a_schedule_that_is_odd_but_right(case: str) -> None:
     plug("schedule", case, RIGHT[case])
-    assert asked("schedule_preview", f"schedule={case}").level == "ok"
+    rate = ("optimizer.lr=1",) if case == "noam" else ()  # a schedule that brings the scale of its rates along
+    assert asked("schedule_preview", f"schedule={case}", *rate).level == "ok"
 
 
 def test_a_trial_of_few_steps_may_end_in_its_warm_up() -> None:

@@ -21,6 +21,8 @@ CASES = {
     "moves": ("update_size", ("optimizer=descends",), "ok", "a step changes weights by"),
     "out_of_place": ("update_size", ("optimizer=out_of_place",), "error", "6 of 6 parameters have gradients and never move"),
     "biases": ("update_size", ("optimizer=without_biases",), "error", "3 of 6 parameters have gradients and never move: model.1.bias"),
+    "cleared_early": ("update_size", ("optimizer=cleared_early",), "error", "gradients of 6 of 6 parameters have no effect"),
+    "decays": ("update_size", ("optimizer=sgd", "optimizer.weight_decay=0.01"), "ok", "a step changes weights by"),
     "slow": ("update_size", ("optimizer=descends", "optimizer.lr=1e-30"), "info", "no weight moved"),
     "reset": ("update_size", ("model=resets",), "error", "model.body.0.weight holds as before the first step again"),
     "rebuilt": ("update_size", ("model=rebuilds",), "error", "1 parameters are other objects"),
@@ -50,6 +52,8 @@ CASES = {
     "matrices_frozen": ("frozen_report", ("model=matrices_frozen",), "warning", "only biases and norms train"),
     "first_frozen": ("frozen_report", ("model=first_frozen",), "info", "frozen:"),
     "body_frozen": ("frozen_report", ("model=frozen_body",), "info", "frozen:"),
+    "untuned": ("frozen_report", ("model=untuned", "optimizer.lr=0.02"), "warning", "with them thawed to"),
+    "untuned_declared": ("frozen_report", ("model=untuned", "expects.frozen=['model.body.*']"), "info", "frozen:"),
     "adapters": ("frozen_report", ("model=low_rank",), "info", "frozen:"),
     "glob_of_nothing": ("frozen_report", ("expects.frozen=['model.bodi.*']",), "warning", "there is no such parameter"),
 }  # fmt: skip
@@ -93,7 +97,7 @@ def _clouds() -> tuple[torch.Tensor, torch.Tensor]:
 ROOTS = {
     "keeps_gradients": "grads_cleared", "keeps_some": "grads_cleared", "goes_up": "lr_sanity", "out_of_place": "update_size",
     "without_biases": "update_size", "sums": "step_lowers_loss", "forgets": "step_lowers_loss", "with_momentum": "checkpoint_round_trip",
-    "descends": "",
+    "descends": "", "cleared_early": "update_size",
 }  # fmt: skip
 
 

@@ -2,8 +2,7 @@
 
 The catalogue warns of a median ||dw||/||w|| above 0.2 or below 1e-7. Networks whose layers are normalised do well above, pretrained ones
 far below, so that a size alone is a note here; what it does to the loss decides (`lr_sanity`, `step_lowers_loss`). Facts are errors: a
-weight with a gradient that never moves, or moves to the same place whatever its gradient is, weights that are set back between steps,
-gradients that are there after the backward pass and gone when the optimizer steps.
+weight with a gradient that never moves, or moves to the same place whatever its gradient is, weights that are set back between steps.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._pulse import pulses
 from dlrun.checks._rates import idle
-from dlrun.checks._reach import reach
 from dlrun.checks._trial import Trial, trial
 
 LARGE, SMALL = 0.2, 1e-7
@@ -29,9 +27,7 @@ def update_size(subject: Subject) -> Finding:
     found = trial(subject)
     ratios = found.relative()
     numbers: dict[str, Any] = {"median_by_step": ratios, "rates": found.rates, "steps": found.done}
-    wrong = (
-        _undone(found, numbers) or _still(subject, found, numbers) or _gone(subject, found, numbers) or _ignored(subject, found, numbers)
-    )
+    wrong = _undone(found, numbers) or _ignored(subject, found, numbers) or _still(subject, found, numbers)
     if wrong:
         return wrong
     if not any(value > 0 for row in found.moves for value in row):
@@ -83,15 +79,6 @@ def _still(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding |
     return Finding("error", text, cause, step, numbers, RULE)
 
 
-def _gone(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding | None:
-    """The verdict on gradients that the loss has and that no step gets to see."""
-    if any(value > 0 for row in found.slopes for value in row) or not found.slopes or not any(reach(subject).moved):
-        return None
-    text = f"the loss has a gradient, but all gradients are 0 at each of the {len(found.slopes)} steps"
-    cause = "they are cleared or multiplied by 0 between backward and the step: in a hook, or by clipping"
-    return Finding("error", text, cause, "clear them after the step, or before the backward pass", numbers, RULE)
-
-
 def _ignored(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding | None:
     """The verdict on an optimizer that moves weights (by decay), but not by their gradients; asked on request only."""
     if subject.patience < 1:
@@ -100,6 +87,7 @@ def _ignored(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding
     deaf = [name for pulse in pulses(subject) for name in pulse.deaf if name in sloped]
     if not deaf:
         return None
+    deaf += [name for pulse in pulses(subject) for name in pulse.still if name in sloped]  # zeros, which decay does not move
     numbers["deaf"] = deaf[:10]
     text = f"the gradients of {len(deaf)} of {len(found.names)} parameters have no effect: a step is the same for their opposite"
     cause = "gradients are cleared between backward and the step, or step does not read p.grad"

@@ -21,6 +21,7 @@ from dlrun.checks._forms import STRETCH, called, stretched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._kinds import is_variational
 from dlrun.checks._probe import Probe, probe, put
+from dlrun.checks._shares import weighed
 from dlrun.noise import seed_generators
 from dlrun.task import LossTask
 
@@ -60,7 +61,7 @@ def loss_terms(subject: Subject) -> Finding:
     if asked is None:
         return skipped("there is no single loss of tensors")
     if subject.kind != "vae":
-        return skipped("the loss is not known to have terms")
+        return weighed(subject, asked)
     x, target = asked.batch.get("x"), asked.targets.value
     if not is_variational(x, asked.outputs) or target is None:
         return skipped("outputs are not (reconstruction, mu, logvar, ...)")

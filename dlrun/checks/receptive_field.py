@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
-from dlrun.checks._dependence import Dependence, Place, exchanged, patched
+from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._players import draws, each
 
@@ -75,7 +75,7 @@ def _divisions(leaf: Tensor) -> list[tuple[str, Places]]:
     """(what, {name: place}) for each way in which the axes of one leaf are divided; axis 0 is rows."""
     shape, all_rows = leaf.shape[1:], slice(None)
     if len(shape) == 1:
-        what = "columns" if leaf.is_floating_point() else "steps"
+        what = "columns" if leaf.is_floating_point() or shape[0] <= FEW_COLUMNS else "steps"
         return [(what, {name: (all_rows, cut) for name, cut in _cuts(shape[0])})]
     if len(shape) == 2:
         first: Places = {name: (all_rows, cut) for name, cut in _cuts(shape[0])}

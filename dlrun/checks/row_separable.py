@@ -7,6 +7,7 @@ nearly so. Whether targets of other rows matter is asked the same way, up to the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -46,6 +47,10 @@ def row_separable(subject: Subject) -> Finding:
         text = "every row is pulled the same way, whatever its own target: the loss knows the mean of the batch only"
         cause = "outputs or targets are averaged before they are compared"
         return Finding("error", text, cause, "compare row by row, then take the mean", numbers, RULE)
+    if _shares_of_the_batch(asked, shape):
+        text = f"each column of outputs {tuple(asked.out.shape)} is made to sum to 1 over the {len(asked.out)} rows of the batch"
+        cause = "a softmax over dim=0: a row's share hangs on which rows happen to be drawn beside it"
+        return Finding("error", text, cause, "take the softmax over the last axis (dim=-1)", numbers, RULE)
     text = f"the slope of a row hangs on other rows of the batch (changed by {max(by_outputs, by_targets):.0%})"
     cause = "a loss that compares rows (ranking, correlation, in-batch negatives), or a softmax, mean or broadcast over the batch"
     return Finding("info", text, cause, "declare expects.batch_coupled_loss=true where it is meant", numbers, RULE)
@@ -69,6 +74,22 @@ def _coupling(asked: Probe, shape: Form) -> tuple[float, float]:
     there = asked.slope(u, swapped, through=shape.of)[~odd]
     scale = (here * there).sum() / there.square().sum().clamp(min=1e-30)
     return outputs, _gap(here, there * scale)
+
+
+def _shares_of_the_batch(asked: Probe, shape: Form) -> bool:
+    """Whether the loss is a cross-entropy over axis 0: it does not notice a number added to a whole column, and equal outputs cost
+    the ln of the rows. A table of every row against every other is compared so by design, one score a row too.
+    """
+    out, rows = asked.out, len(asked.out)
+    y = asked.targets.value
+    if shape.name != "free" or out.dim() < 2 or out.shape[1] == rows or out.shape[1] < 2 or y is None or asked.targets.name != "y":
+        return False
+    u, column = asked.noise("one"), 2 * asked.noise("along").select(0, 0).unsqueeze(0)
+    row = 2 * asked.noise("along").select(1, 0).unsqueeze(1)
+    here, by_column, by_row = (asked.at(z) for z in (u, u + column, u + row))
+    flat = asked.at(torch.zeros_like(out)) / math.log(rows)
+    blind = abs(by_column - here) <= 1e-5 * abs(here) < abs(by_row - here)
+    return blind and any(abs(flat - count) <= 0.02 * count for count in (1, out.shape[1]))
 
 
 def _gap(one: Tensor, other: Tensor) -> float:

@@ -14,25 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._codes import renumbered
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import features, parts, sample, tables, told
+from dlrun.checks._rows import Rows
 from dlrun.data.sources import Items
 
 LEAST, FEWEST = 32, 100
-TOLD, TENFOLD = 1.0, 10.0
+TOLD, TENFOLD, THREEFOLD = 1.0, 10.0, 3.0
+FITTED, MANY, MOST_COLUMNS, MOST_NUMBERS = 0.01, 0.8, 64, 2**22
 LOST, BACK = 0.75, 0.9
 FOLLOWS = ("item_stability", "constant_input", "finite_data", "label_histogram", "split_leakage")
 RULE = (
     f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "
-    f"labels, most columns spread {TENFOLD:g} x more or less than in train"
+    f"labels, most columns spread {TENFOLD:g} x more or less than in train, or {THREEFOLD:g} x where one split alone spans 0..1 or "
+    "has mean 0 and sd 1, or lies far away"
 )
 
 
 @check(stage="data", recipe="Hacker's Guide: are train and val of one kind?", follows=FOLLOWS)
 def split_input_shift(subject: Subject) -> Finding:
     """Moments of the columns of up to 1,024 rows of train and val, and what models of train tell of val, as it is and changed."""
-    if "val" not in subject.run.data.rows or subject.kind == "graph":
+    if "val" not in subject.run.data.rows or (subject.kind == "graph" and not tables(subject)):
         return skipped("it takes a val split of rows")
+    codes = renumbered(subject)
+    if codes:
+        return _anew(*codes)
     rows = {split: sample(subject, split) for split in ("train", "val")}
     one, two = (features(part) for part in rows.values())
     if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1] or _words(rows["train"].x):
@@ -45,14 +52,62 @@ def split_input_shift(subject: Subject) -> Finding:
         found = _judged(subject, rows["train"].x, numbers, text)
         if found:
             return found
-    if not 1 / TENFOLD < wider < TENFOLD and not isinstance(subject.run.data.raw("train"), Items):
-        cause = "val is scaled otherwise: normalised in one split only, or by other numbers"
-        return Finding("warning", text, cause, "put both splits through the same transform, fitted on train", numbers, RULE)
+    cause = _scaled(subject, rows, moved, wider)
+    if cause:
+        step = "put both splits through the same transform, fitted on train"
+        return Finding("warning", text, cause, step, numbers, RULE)
     return Finding("info" if moved > TOLD or not 1 / 3 < wider < 3 else "ok", text, numbers=numbers, threshold=RULE)
+
+
+def _scaled(subject: Subject, rows: dict[str, Rows], moved: float, wider: float) -> str:
+    """How one split was scaled and the other not, where moments alone show it; else ""."""
+    if 1 / THREEFOLD < wider < THREEFOLD:
+        return ""
+    alone = _scaled_alone(*(_whole(subject, split, part) for split, part in rows.items()))
+    if alone:
+        return f"{alone} was scaled by its own range or moments, the other split was not"
+    far = not 1 / TENFOLD < wider < TENFOLD or moved > TENFOLD
+    read = isinstance(subject.run.data.raw("train"), Items)
+    return "val is scaled otherwise: normalised in one split only, or by other numbers" if far and not read else ""
+
+
+def _anew(name: str, facts: dict[str, float]) -> Finding:
+    own, across, inside = facts.values()
+    text = f"codes {name} tell the target within train ({own:.2f}) and within val ({inside:.2f}), but not from train to val ({across:.2f})"
+    cause = "categories are numbered anew in each split, so that a code of val means another category than in train"
+    return Finding("warning", text, cause, "fit the encoder on train, once, and apply it to all splits", dict(facts), RULE)
 
 
 def _words(x: Any) -> bool:
     return any(not leaf.is_floating_point() for leaf in parts(x).values())
+
+
+def _whole(subject: Subject, split: str, part: Rows) -> Tensor:
+    """All rows of a split as numbers where that is little to read, else those of the sample."""
+    data = subject.run.data
+    count, sampled = data.rows[split], features(part)
+    assert sampled is not None
+    if not getattr(data.raw(split), "in_memory", False) or count * sampled.shape[1] > MOST_NUMBERS:
+        return sampled
+    whole = features(Rows(data.head(split, count), torch.arange(count), True))
+    return sampled if whole is None else whole
+
+
+def _scaled_alone(one: Tensor, two: Tensor) -> str:
+    """ "train" or "val" where nearly every column of that split alone spans 0..1 (or -1..1), or has mean 0 and sd 1, to a hundredth."""
+    found = [_fitted(part) for part in (one, two)]
+    return {(True, False): "train", (False, True): "val"}.get((found[0], found[1]), "")
+
+
+def _fitted(x: Tensor) -> bool:
+    """Whether columns show that they were scaled by their own range or moments."""
+    x = x[:, x.std(0, correction=0) > 1e-9]
+    if not x.shape[1]:
+        return False
+    low, high, mean, spread = x.amin(0), x.amax(0), x.mean(0), x.std(0, correction=0)
+    ranged = ((low.abs() < FITTED) | ((low + 1).abs() < FITTED)) & ((high - 1).abs() < FITTED)
+    moments = (mean.abs() < FITTED) & ((spread - 1).abs() < FITTED)
+    return max(float(ranged.float().mean()), float(moments.float().mean())) > MANY
 
 
 def _moments(one: Tensor, two: Tensor) -> tuple[float, float]:
@@ -89,6 +144,8 @@ def _changes(x: Any, train: Tensor, val: Tensor) -> Iterator[tuple[str, Tensor]]
     yield "given the moments of train, column by column", (val - val.mean(0)) / size.clamp(min=1e-9) * spread + train.mean(0)
     yield "given the mean and sd of train", (val - val.mean()) / val.std().clamp(min=1e-9) * train.std() + train.mean()
     yield "inverted", train.mean(0) - (val - val.mean(0))
+    if train.shape[1] <= MOST_COLUMNS and train.shape[1] > 1:
+        yield "with its columns in another order", val[:, _matched(train, val)]
     leaves = list(parts(x).values())
     if len(leaves) != 1 or leaves[0].dim() != 4:
         return
@@ -99,3 +156,16 @@ def _changes(x: Any, train: Tensor, val: Tensor) -> Iterator[tuple[str, Tensor]]
         yield "with its channels reversed", pictures.flip(1).reshape(len(val), -1)
     if pictures.shape[-1] == pictures.shape[-2]:
         yield "with height and width exchanged", pictures.transpose(-1, -2).reshape(len(val), -1)
+
+
+def _matched(train: Tensor, val: Tensor) -> list[int]:
+    """Which column of val is most like each of train by its quantiles, the surest pair first."""
+    places = torch.linspace(0, 1, 21)
+    distance = torch.cdist(train.quantile(places, 0).T, val.quantile(places, 0).T)
+    order, free = [-1] * len(distance), set(range(len(distance)))
+    for pair in distance.flatten().argsort().tolist():
+        row, column = divmod(pair, len(distance))
+        if order[row] < 0 and column in free:
+            order[row] = column
+            free.discard(column)
+    return order

@@ -27,8 +27,11 @@ def run(arguments: Arguments) -> int:
     try:
         pool.start()  # before anything slow is imported here
         from dlrun.study.engine import Means, run_study
+        from dlrun.study.guide import Guide
 
+        decide = _decide(arguments)
         asked = _asked(arguments)
+        guide = Guide(asked, decide)
         name = _name(arguments, asked)
         folder = Path(asked.first.resolved["output_root"]).expanduser() / "sweeps" / name
     except BaseException:
@@ -37,19 +40,32 @@ def run(arguments: Arguments) -> int:
     with open_console(arguments) as console:
         for note in asked.first.notes:
             console.line(note)
-        jobs = sum(len(cell.jobs) for cell in asked.cells)
-        seeds = len(asked.question.seeds)
-        console.line(
-            f"study {name}: {len(asked.cells)} cells x {seeds} seed{'s' * (seeds != 1)} = {jobs} runs on {pool.count} workers, in {folder}"
-        )
-        folder_of = config_dir(arguments)
-        means = Means(tuple(arguments.plugins), None if folder_of is None else str(folder_of))
-        found, code = run_study(asked.question, asked.cells, folder, arguments.text("storage"), workers, console, means=means, pool=pool)
+        console.line(f"study {name}: {_size(asked)} on {pool.count} workers, in {folder}")
+        folder_of, storage = config_dir(arguments), arguments.text("storage")
+        means = Means(tuple(arguments.plugins), None if folder_of is None else str(folder_of), guide=guide)
+        found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
         from dlrun.rundir import jsonable
 
         sys.stdout.write(json.dumps(jsonable({**found, "exit_code": code}), indent=1, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    if code not in (130, 143):
+        from dlrun.study.aftermath import tidy
+
+        with open_console(arguments) as console:
+            tidy(found, folder.absolute(), storage, asked.space, console, draw=not arguments.flag("json"), said=guide.said)
     return code
+
+
+def _size(asked: Any) -> str:
+    """How much there is to run, in words."""
+    question = asked.question
+    seeds = f"{len(question.seeds)} seed{'s' * (len(question.seeds) != 1)}"
+    if question.search == "grid":
+        return f"{len(asked.cells)} cells x {seeds} = {sum(len(cell.jobs) for cell in asked.cells)} runs"
+    if question.trials is None:
+        return f"{question.search}, cells of {seeds} for {question.timeout:g} s"
+    return f"{question.search}, {question.trials} cells x {seeds} = {question.trials * len(question.seeds)} runs"
 
 
 def _asked(arguments: Arguments) -> Any:
@@ -73,12 +89,7 @@ def _asked(arguments: Arguments) -> Any:
     typed = {name: text for name in OPTIONS if (text := arguments.text(name)) is not None}
     pins = [(str(entry["name"]), str(entry["sha256"])) for entry in loaded()]
     folder, saved = config_dir(arguments), arguments.text("from")
-    asked = ask(arguments.overrides, typed, plugins=pins, config_dir=None if folder is None else str(folder), from_file=saved)
-    if asked.question.search != "grid":
-        raise UsageError(f"search {asked.question.search} is not part of this version: list values, e.g. 1e-4,1e-3,1e-2 or range(...)")
-    if asked.question.prune != "none":
-        raise UsageError(f"prune {asked.question.prune} is not part of this version: leave it out")
-    return asked
+    return ask(arguments.overrides, typed, plugins=pins, config_dir=None if folder is None else str(folder), from_file=saved)
 
 
 def _workers(arguments: Arguments) -> int | None:
@@ -88,6 +99,18 @@ def _workers(arguments: Arguments) -> int | None:
         return None
     if not text.isdigit() or not 0 < int(text) <= MAX_WORKERS:
         raise UsageError(f"--workers {printable(text, 40)}: expected a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def _decide(arguments: Arguments) -> int | None:
+    """The most seeds that `--decide` may give a cell; None: the seeds asked for."""
+    from dlrun.study.decide import MOST
+
+    text = arguments.text("decide")
+    if text is None:
+        return None
+    if not text.isdigit() or not 2 < int(text) <= MOST:
+        raise UsageError(f"--decide {printable(text, 40)}: expected the most seeds a cell may get, from 3 to {MOST}")
     return int(text)
 
 

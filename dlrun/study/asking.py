@@ -17,7 +17,7 @@ from dlrun.study.freezing import Freezer, freeze, probe
 from dlrun.study.plan import Cell, Goal, Question
 from dlrun.study.space import Space, read_words
 
-SEARCHES = ("grid", "random", "qmc", "tpe")
+SEARCHES = ("grid", "random", "qmc", "tpe", "gp")
 PRUNERS = ("none", "halving")
 OPTIONS = ("goal", "search", "trials", "timeout", "prune")
 MAX_TRIALS = 10_000

@@ -16,6 +16,7 @@ from dlrun.config.dump import dump
 from dlrun.config.reach import seals
 from dlrun.study.ledger import Ledger
 from dlrun.study.plan import Cell, Job
+from dlrun.study.results import run_of
 
 FIRST, LEAST = 4, 3
 """With one seed a cell nothing is known of noise: so many of the best get seeds first, and so many seeds each."""
@@ -53,8 +54,7 @@ def add_seeds(ledger: Ledger, folder: Path, wanted: Mapping[int, Sequence[int]])
     first = {job["cell"]: job for job in reversed(ledger.jobs())}
     new = []
     for number, seeds in wanted.items():
-        run = folder / "runs" / f"{number:05d}-s{first[number]['seed']}"
-        jobs = tuple(_job(number, seed, run / "config.yaml") for seed in seeds)
+        jobs = tuple(_job(number, seed, Path(run_of(folder, first[number])) / "config.yaml") for seed in seeds)
         new.append(Cell(number, cells[number]["params"], jobs, cells[number]["source"]))
     return ledger.add(new, lambda cell: False)
 

@@ -166,7 +166,7 @@ def draw_slices(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
     have = [cell for cell in cells if cell.value is not None]
     if len(have) < 2 or not keys:
         return
-    best = (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value)
+    best = (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value or 0.0)
     limits = _limits([cell.value for cell in have if cell.value is not None])
     for axes, key in zip(_panels(figure, len(keys), 0.35), keys, strict=True):
         mine = [cell for cell in have if key in cell.params]

@@ -21,6 +21,8 @@ from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.asking import identity
 from dlrun.study.failures import AGAIN, common, diagnosis
+from dlrun.study.guide import Guide
+from dlrun.study.kinds import FirstOfKind
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Cell, Question
@@ -40,11 +42,12 @@ MOST_EARLY_DEATHS = (3, 20)
 
 @dataclass(frozen=True)
 class Means:
-    """What the command line named besides the question: plugins to import, where YAML lies, how long a lease lasts."""
+    """What the command line named besides the question: plugins to import, where YAML lies, leases, and what guides a search."""
 
     plugins: tuple[str, ...] = ()
     config_dir: str | None = None
     lease: float = LEASE_SECONDS
+    guide: Guide | None = None
 
 
 def run_study(
@@ -86,16 +89,16 @@ class Driver:
 
     def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Pool, console: Console, means: Means) -> None:
         self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
-        goal = (question.goal.metric, question.goal.direction) if question.goal else None
-        self.setting = Setting(
-            url, folder.name, str(folder), "", means.lease, goal, means.plugins, question.plugins, means.config_dir, tuple(sys.argv)
-        )
+        self.guide, self.first = means.guide, FirstOfKind()
+        self.goal = self.guide.settle() if self.guide else question.goal
+        goal = (self.goal.metric, self.goal.direction) if self.goal else None
+        named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
+        kept = (self.guide.stays, self.guide.every) if self.guide else ()
+        self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, *kept)
         self.begun = time.monotonic()
         self.since = 0.0
         self.stopped: str | None = None
-        self.code = 0
-        self.asked = 0
-        self.early = 0
+        self.code = self.asked = self.early = 0
         self.told: set[tuple[int, int]] = set()
         self.view: View | None = None
 
@@ -110,7 +113,9 @@ class Driver:
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._free()
-            left = self.ledger.open_jobs()
+            if self.guide:
+                self.guide.begin(self.ledger, self.folder, self.pool, self.console, self.first)
+            left = self.pool.count if self.guide and self.guide.goes_on else self.ledger.open_jobs()
             self.pool.keep(left)
             self.pool.start(left)
             self.pool.tell(self.setting)
@@ -128,27 +133,18 @@ class Driver:
             write_atomic(self.folder / "study.yaml", dump(asdict(self.question)))
         for text in copies(cells, self.folder):
             self.console.line(text)
-        seen: set[str] = set()
-
-        def first(cell: Cell) -> bool:
-            """Whether it is the first with such parts: numbers apart, which the fast checks do not look at one by one."""
-            kinds = repr([(key, value) for key, value in sorted(cell.params.items()) if not _is_number(value)])
-            fresh = kinds not in seen
-            seen.add(kinds)
-            return fresh
-
-        self.ledger.add(cells, first)
+        self.ledger.add(cells, self.first)
         if not new and not any(not is_gone(owner) for owner in self.ledger.owners()):
             again = self.ledger.retry(AGAIN)
             if again:
                 self.console.line(f"{again} failed run{'s' * (again != 1)} tried again, after the others")
 
     def _result(self) -> tuple[dict[str, Any], int]:
-        found = table(self.ledger, self.folder, self.question.goal, time.monotonic() - self.begun)
+        found = table(self.ledger, self.folder, self.goal, time.monotonic() - self.begun)
         write_csv(self.ledger, self.folder)
         title, columns, rows = lines(found)
         self.console.table(title, columns, rows)
-        for text in remarks(found):
+        for text in [*remarks(found), *(self.guide.remarks(found) if self.guide else ())]:
             self.console.line(text)
         self._keep_outputs()
         self.console.line(f"{self.folder}: results.csv, runs/")
@@ -216,9 +212,21 @@ class Driver:
             self._stop("failures alike", 1)
         left = sum(row["state"] not in DONE for row in rows)
         self._nearly_done = left <= len(self.pool.processes)
-        goal = self.question.goal or self._goal(rows)
+        goal = self.goal or self._goal(rows)
         self.view.show(rows, goal, self.ledger.clock(), self.ledger.newest())
-        return left
+        return int(self._guided(rows)) or left
+
+    def _guided(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Let the guide look too; whether it says that there is more to come."""
+        if self.guide is None or self.view is None:
+            return False
+        more = self.guide.tick(rows, bool(self.stopped))
+        if any(row["cell"] not in self.view.params for row in rows):
+            self.view.params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
+        if self.guide.problem and self.stopped is None:
+            self.console.line(self.guide.problem, "error")
+            self._stop(self.guide.problem, 1)
+        return more
 
     _known: Any = None
 
@@ -236,7 +244,9 @@ class Driver:
                 self.ledger.died(owner, "its process is gone", own_fault=False)
 
     def _let_go(self) -> None:
-        """All is done: the workers see it and leave."""
+        """All is done: the workers see it and leave; those that would wait for more are told."""
+        if self.setting.stay:
+            self.pool.signal(signal.SIGTERM)
         deadline = time.monotonic() + 2.0
         while self.pool.processes and time.monotonic() < deadline:
             for process, said in self.pool.listen(QUIET_SECONDS):
@@ -271,8 +281,9 @@ class Driver:
             for text in output.splitlines()[-15:]:
                 self.console.line(f"  | {text}", "dim")
             raise MissingError(f"{self.early} workers ended before they had done anything: {cause}")
-        if code != 0 and self.ledger.open_jobs():
-            self.pool.start(self.ledger.open_jobs())
+        wanted = self.pool.count if self.guide and self.guide.goes_on else self.ledger.open_jobs()
+        if code != 0 and wanted:
+            self.pool.start(wanted)
             self.pool.tell(self.setting)
 
 
@@ -287,7 +298,3 @@ def copies(cells: Sequence[Cell], folder: Path) -> list[str]:
     if any(log["tensorboard"] for log in logs):
         said.append("log.tensorboard has no effect in a study: metrics.jsonl of each run has it all")
     return said
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

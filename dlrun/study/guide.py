@@ -36,6 +36,7 @@ class Guide:
         self.goal = question.goal
         self.asker: Any = None
         self.record: Any = None
+        self.said = list[str]()
         self._recording = True
         self._next_record = time.monotonic() + RECORD_AFTER
 
@@ -43,6 +44,11 @@ class Guide:
     def stays(self) -> bool:
         """Whether more jobs may come once all are done, so that idle workers stay."""
         return self.searched or self.decide is not None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more jobs may still come."""
+        return self.decide is not None if self.asker is None else not self.asker.over or self.decide is not None
 
     def settle(self) -> Goal | None:
         """The goal where it has to be known before the first run: if nobody named it, the first cell is built to see what it chooses by."""
@@ -148,9 +154,11 @@ class Guide:
     # -- afterwards
 
     def remarks(self, found: Mapping[str, Any]) -> list[str]:
-        """Lines below the table."""
+        """Lines below the table; `said` keeps them."""
         took = self.preview.compared(self.ledger.states())
-        return [*objections(found, self.asked.space), *([took] if took else [])]
+        self.said = [*objections(found, self.asked.space), *([took] if took else [])]
+        self.end()
+        return self.said
 
 
 def owner_of_me() -> str:

@@ -21,8 +21,12 @@ def objections(found: Mapping[str, Any], space: Space) -> list[str]:
         return []
     best = next(cell for cell in cells if cell["number"] == found["best"])
     top = [best, *(cell for cell in cells if cell["number"] in found["ties"])]
-    said = [text for axis in space.axes if len(axis.keys) == 1 and (text := edge(axis, top, cells))]
-    return said + [text for axis in space.axes if (text := never_too_large(axis, found))]
+    said = []
+    for axis in space.axes:
+        text = edge(axis, top, cells) if len(axis.keys) == 1 else None
+        text = text if text and "upper" in text else text or never_too_large(axis, found)
+        said += [text] if text else []
+    return said
 
 
 def edge(axis: Axis, top: list[Mapping[str, Any]], cells: list[Mapping[str, Any]]) -> str | None:

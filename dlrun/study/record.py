@@ -144,6 +144,11 @@ def frozen(space: Space, trial: Trial) -> Any:
     return found
 
 
+def direction(goal: Goal) -> Any:
+    """The goal's direction in Optuna's words."""
+    return "maximize" if goal.direction == "max" else "minimize"
+
+
 def _date(seconds: float | None) -> dt.datetime | None:
     return None if seconds is None else dt.datetime.fromtimestamp(seconds)
 
@@ -165,11 +170,12 @@ class Record:
             self.storage = RDBStorage(url, engine_kwargs=options)
             if lite:
                 self._hurry()
-            direction = "maximize" if goal.direction == "max" else "minimize"
-            study = create_study(storage=self.storage, study_name=ledger.study, direction=direction, load_if_exists=True)
+            study = create_study(storage=self.storage, study_name=ledger.study, direction=direction(goal), load_if_exists=True)
         finally:
             set_verbosity(verbosity)
-        study.set_metric_names([goal.metric])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental for years; the dashboard labels its axes with it
+            study.set_metric_names([goal.metric])
         self.ledger, self.space, self.owner = ledger, space, owner
         self._study: int = study._study_id
         self._ids, self._told = list[int](), list[Trial | None]()

@@ -44,7 +44,7 @@ def goal_of(jobs: Sequence[Mapping[str, Any]], asked: Goal | None) -> Goal | Non
 
 
 def table(ledger: Ledger, folder: Path, asked: Goal | None, seconds: float) -> dict[str, Any]:
-    """The document of `dlrun sweep --json`; `goal` and `failures` stand in it beside what the contract names."""
+    """The document of `dlrun sweep --json`; beside the contract's keys `goal`, `failures`, a cell's `source`, and `last` where pruned."""
     jobs = ledger.jobs()
     by_cell: dict[int, list[dict[str, Any]]] = {}
     for job in jobs:
@@ -73,6 +73,7 @@ def _cell(cell: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], folder: Pa
         "params": cell["params"],
         "seeds": [job["seed"] for job in jobs],
         "value": math.fsum(values) / len(values) if values else None,
+        "last": next((job["value"] for job in jobs if job["state"] == "pruned" and job["value"] is not None), None),
         "interval": list(found) if (found := interval(values)) else None,
         "runs": [run_of(folder, job) for job in jobs if job["attempt"] > 0],
         "source": cell["source"],
@@ -111,7 +112,7 @@ def _failure(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {name: job[name] for name in names} | {"class": job["failure"], "run": run_of(folder, job)}
 
 
-def lines(found: Mapping[str, Any]) -> tuple[str, list[str], list[list[Any]]]:
+def lines(found: Mapping[str, Any], most: int = MOST_ROWS) -> tuple[str, list[str], list[list[Any]]]:
     """Title, columns and rows of the table: the best first; `*` the best, `=` what cannot be told from it."""
     cells = sorted(found["cells"], key=lambda cell: _rank(cell, found["goal"]))
     keys = list(dict.fromkeys(key for cell in cells for key in cell["params"]))
@@ -122,10 +123,10 @@ def lines(found: Mapping[str, Any]) -> tuple[str, list[str], list[list[Any]]]:
             marks.get(cell["number"], ""),
             cell["number"],
             *(_text(cell["params"].get(key, "")) for key in keys),
-            number(cell["value"]) if cell["value"] is not None else cell["state"],
+            _outcome(cell),
             *([_half(cell)] if seeds else []),
         ]
-        for cell in cells[:MOST_ROWS]
+        for cell in cells[:most]
     ]
     metric = str(found["goal"] or "value").partition(":")[0]
     return f"study {found['study']}", ["", "cell", *keys, metric, *(["± 95 %"] if seeds else [])], rows
@@ -149,6 +150,13 @@ def _rank(cell: Mapping[str, Any], goal: str | None) -> tuple[bool, float, int]:
     value = cell["value"]
     sign = -1.0 if str(goal).endswith(":max") else 1.0
     return value is None, sign * value if value is not None else 0.0, cell["number"]
+
+
+def _outcome(cell: Mapping[str, Any]) -> str:
+    """Its value, or its state; of what was given up also the value it had then."""
+    if cell["value"] is not None:
+        return number(cell["value"])
+    return f"{cell['state']} at {number(cell['last'])}" if cell["last"] is not None else str(cell["state"])
 
 
 def _half(cell: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from dlrun.rundir import jsonable
 from dlrun.study.plan import Goal
-from dlrun.study.record import Trial, axis_name, choices, distribution, frozen, placed
+from dlrun.study.record import Trial, axis_name, choices, direction, distribution, frozen, placed
 from dlrun.study.space import MAX_CELLS, Axis, Point, Space
 
 Points = tuple[Point, ...]
@@ -83,8 +83,7 @@ class Search:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numbers as categories are meant; what is experimental is tested here
-                direction = "maximize" if self.goal.direction == "max" else "minimize"
-                study = optuna.create_study(sampler=sampler(self.name, seeded(self.identity, number)), direction=direction)
+                study = optuna.create_study(sampler=sampler(self.name, seeded(self.identity, number)), direction=direction(self.goal))
                 study.add_trials([frozen(self.space, _begun(trial)) for trial in trials])
                 return self.space.present(list(self._walk(study.ask())))
         finally:

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setting:
-    """Which study a worker works for. `plugins` are the names typed, `pins` the sums they had when the study was asked."""
+    """Which study a worker works for. `plugins` are the names typed, `pins` the sums they had when the study was asked.
+
+    `stay`: more jobs may come when none is open. `prune`: steps between evaluations, where runs that lie behind are given up; else 0.
+    """
 
     storage: str
     study: str
@@ -21,6 +24,7 @@ class Setting:
     config_dir: str | None = None
     command: tuple[str, ...] = ()
     stay: bool = False
+    prune: int = 0
 
 
 def told(facts: dict[str, Any]) -> Setting:

@@ -21,6 +21,7 @@ from dlrun.signals import Stop
 from dlrun.sinks.console import Console
 from dlrun.study.fresh import Fresh
 from dlrun.study.ledger import Failure, Taken
+from dlrun.study.pruning import PRUNED
 from dlrun.train import begin, build_run, resume
 
 Goal = tuple[str, str]
@@ -50,6 +51,8 @@ class Trainer:
         done = read_json(path / "summary.json") if resumes and (path / "summary.json").is_file() else {}
         if done.get("status") == "finished":  # its worker went away between the end of the run and saying so
             return valued({**done, "run_dir": str(path)}, self.goal or self._choice(path))
+        if done.get("status") == "stopped" and done.get("reason") == PRUNED:
+            return {**done, "run_dir": str(path)}
         if stop.signal:
             return {"status": "interrupted"}
         summary, goal = self._run(job, path, stop, read, resumes)

@@ -23,6 +23,7 @@ from dlrun.rundir import HeldError
 from dlrun.signals import EXIT, Stop
 from dlrun.study.failures import classed, note
 from dlrun.study.ledger import Failure, Ledger, Taken
+from dlrun.study.pruning import PRUNED, give_up, judge
 from dlrun.study.setting import Setting, told
 
 IDLE_SECONDS, HELD_PAUSE_SECONDS = 0.1, 0.5
@@ -92,6 +93,8 @@ class Worker:
             self.say("lost", cell=job.cell, seed=job.seed)
         elif isinstance(outcome, Failure):
             self.ledger.fail(job.id, job.attempt, outcome)
+        elif outcome.get("reason") == PRUNED:
+            self._prune(job, outcome)
         elif "value" in outcome:
             self.ledger.finish(job.id, job.attempt, outcome["value"], outcome)
         else:
@@ -123,9 +126,18 @@ class Worker:
         return {"status": "interrupted"}
 
     def _read(self, job: Taken, step: int, value: float) -> str | None:
-        """Note an intermediate value."""
+        """Note an intermediate value; a reason to stop there, if there is one."""
         self.ledger.read(job.id, job.attempt, step, value)
-        return None
+        if not self.setting.prune or self.setting.goal is None:
+            return None
+        return judge(self.ledger, job, step, value, self.setting.prune, self.setting.goal[1])
+
+    def _prune(self, job: Taken, outcome: dict[str, Any]) -> None:
+        """Enter that the cell was given up, with the last value it had."""
+        assert self.setting.goal is not None
+        last = outcome["metrics"].get(self.setting.goal[0])
+        self.ledger.finish(job.id, job.attempt, last, {**outcome, "goal": list(self.setting.goal)}, PRUNED)
+        give_up(self.ledger, job.cell)
 
 
 class Joined(Stop):

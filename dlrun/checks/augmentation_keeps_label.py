@@ -63,14 +63,8 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
     numbers |= {"clean": before.strength, "augmented": after.strength, "z": after.z}
     text = f"{names}: clean rows tell the label with strength {before.strength:.2f}, augmented ones with {after.strength:.2f}"
     if before.clear() and after.lost(before):
-        return Finding(
-            "warning",
-            text,
-            "the augmentation destroys what the label depends on",
-            "make it weaker: dlrun data --out draws it",
-            numbers,
-            RULE,
-        )
+        cause = "the augmentation destroys what the label depends on"
+        return Finding("warning", text, cause, "make it weaker: dlrun data --out draws it", numbers, RULE)
     if classes and isinstance(plain.get("x"), Tensor):
         loud = _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)
         if loud:

@@ -87,7 +87,7 @@ def _ignored(subject: Subject, found: Trial, numbers: dict[str, Any]) -> Finding
     deaf = [name for pulse in pulses(subject) for name in pulse.deaf if name in sloped]
     if not deaf:
         return None
-    deaf += [name for pulse in pulses(subject) for name in pulse.still if name in sloped]  # zeros, which decay does not move
+    deaf = [*dict.fromkeys(deaf + [name for pulse in pulses(subject) for name in pulse.still if name in sloped])]  # zeros do not decay
     numbers["deaf"] = deaf[:10]
     text = f"the gradients of {len(deaf)} of {len(found.names)} parameters have no effect: a step is the same for their opposite"
     cause = "gradients are cleared between backward and the step, or step does not read p.grad"

@@ -13,20 +13,27 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._copies import evened
-from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, rich, sample, sums
+from dlrun.checks._frame import Finding, Subject, check, gap, largest, skipped
+from dlrun.checks._inputs import is_integer, parts, rich, sample, sums
 
 LEAST = 32
-UNIQUE, SOME, CONFLICT = 0.5, 0.95, 0.05
+UNIQUE, SOME, CONFLICT, COPIED = 0.5, 0.95, 0.05, 0.95
 RULE = (
     f"warning: less than {UNIQUE:.0%} of rich rows are unique, or more than {CONFLICT:.0%} of them equal another row of another class; "
-    f"note: less than {SOME:.0%} unique"
+    f"error: both views of {COPIED:.0%} of the rows are equal; note: less than {SOME:.0%} unique"
 )
 
 
 @check(stage="data", recipe="Hacker's Guide: be friends with every pixel", follows=("item_stability", "constant_input"))
 def duplicates_within(subject: Subject) -> Finding:
-    """Sums over the bytes of each row, in memory of up to 256 MiB, of items read one by one of what time allows."""
+    """Sums over the bytes of each row, in memory of up to 256 MiB, of items read one by one of what time allows; two views of each row."""
+    views = _views(subject) if subject.kind == "contrastive" else 0.0
+    if views > COPIED:
+        text = (
+            f"both views of {views:.0%} of the rows of a training batch are equal, byte for byte, and the network draws nothing at random"
+        )
+        cause, step = "one view is drawn and used twice: views that are equal agree by themselves", "draw (or record) each view anew"
+        return Finding("error", text, cause, step, {"equal_views": views}, RULE)
     found, y = sums(subject, "train")
     if len(found) < LEAST:
         return skipped(f"it takes at least {LEAST} rows of x")
@@ -51,6 +58,27 @@ def duplicates_within(subject: Subject) -> Finding:
         cause = "an index that repeats (i % n, i // n), or rows copied by a join"
         return Finding("warning", text, cause, "drop the copies; if they are meant: expects.repeated_inputs=true", numbers, RULE)
     return Finding("info", text, numbers=numbers, threshold=RULE)
+
+
+def _views(subject: Subject) -> float:
+    """The share of rows of a training batch whose two views are equal as the network gets them; 0 where it draws something itself.
+
+    Dropout may be the augmentation: then the same row twice is meant.
+    """
+    run = subject.copy()
+    batch = subject.prepared(run, subject.raw)
+    leaves = list(parts(batch.get("x")).values())
+    if len(leaves) == 1 and leaves[0].dim() > 2 and leaves[0].shape[1] == 2:
+        one, two = leaves[0][:, 0], leaves[0][:, 1]
+    elif len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
+        one, two = leaves
+    else:
+        return 0.0
+    share = float((one == two).reshape(len(one), -1).all(1).double().mean())
+    if share <= COPIED or subject.loss_task is None:
+        return 0.0
+    first, second = (subject.outputs(run, batch, training=True, key=key) for key in ("one", "two"))
+    return share if gap(first, second) <= 1e-5 * largest(first) else 0.0
 
 
 def _conflicts(group: dict[bytes, list[int]], y: Any) -> int:

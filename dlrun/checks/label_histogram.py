@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, sample
+from dlrun.checks._inputs import is_integer, one_a_row, sample
 
 LEAST = 16
 UNSEEN, SOME = 0.2, 0.02
@@ -24,12 +24,14 @@ RULE = f"error: one class or one value in train, or over {UNSEEN:.0%} of val's r
 def label_histogram(subject: Subject) -> Finding:
     """Counts of classes in train and val; of numbers, their range. All that are in memory, else those of up to 1,024 rows."""
     kind = subject.kind
-    if kind not in ("classification", "binary", "regression", "language_model", "sequence"):
+    if kind not in ("classification", "binary", "regression", "language_model", "sequence", "graph"):
         return skipped(f"kind {kind} has no labels to count")
     targets = {split: found for split in ("train", "val") if (found := _targets(subject, split)) is not None}
     if "train" not in targets or len(targets["train"]) < LEAST:
         return skipped(f"train has no single tensor of at least {LEAST} targets")
-    train = targets["train"]
+    train, kind = targets["train"], one_a_row(subject, targets["train"]) or kind
+    if kind == "graph":
+        return skipped("targets are spread over nodes")
     if bool((train == train[:1]).all()) and (train.numel() == len(train) or bool((train == train.flatten()[0]).all())):
         return _constant(train)
     if kind == "binary" or (kind == "regression" and not is_integer(train)) or train.is_floating_point():
@@ -102,7 +104,11 @@ def _classes(subject: Subject, targets: dict[str, Tensor]) -> Finding:
 
 def _unseen(subject: Subject, counts: dict[str, Tensor], numbers: dict[str, Any]) -> Finding | None:
     """The finding where val has classes that train has not; embeddings and retrieval may be judged on new ones."""
-    if "val" not in counts or subject.kind not in ("classification", "binary") or subject.run.task.couples_rows:
+    if (
+        "val" not in counts
+        or one_a_row(subject, sample(subject, "val", 2).y) not in ("classification", "binary")
+        or subject.run.task.couples_rows
+    ):
         return None
     lost = counts["val"] * (counts["train"] == 0)
     share = float(lost.sum() / counts["val"].sum())

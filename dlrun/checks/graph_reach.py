@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from dlrun.checks._created import without_graph
 from dlrun.checks._cut import cut
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._reach import Reach, reach
@@ -48,9 +49,9 @@ def graph_reach(subject: Subject) -> Finding:
     globs = subject.expects.get("frozen") or []
     out = [n for n, moved in enumerate(found.moved) if not moved and not any(fnmatchcase(found.names[n], glob) for glob in globs)]
     if not out:
-        forgets = _forgets(subject, numbers)
-        if forgets:
-            return forgets
+        odd = _forgets(subject, numbers) or without_graph(subject)
+        if odd:
+            return odd
         return Finding("ok", f"the gradient reaches all {len(found.names)} trainable parameters", numbers=numbers, threshold=RULE)
     return _unreached(subject, found, out, numbers)
 

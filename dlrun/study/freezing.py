@@ -69,7 +69,18 @@ def probe(freezer: Freezer, space: Space) -> None:
         except UsageError as error:
             note(errors, points, error)
     if errors:
-        raise UsageError(_told(errors))
+        raise UsageError(whole_numbers(_told(errors), space))
+
+
+def whole_numbers(lines: list[str], space: Space) -> list[str]:
+    """The errors; of an interval of numbers where whole ones are wanted what to say instead."""
+    for axis in space.axes:
+        key = axis.keys[0]
+        mine = [line for line in lines if f"{key}=" in line and "expected an integer" in line]
+        if mine and not axis.listed and not axis.whole:
+            hint = f"{key}: takes whole numbers, and interval() gives fractions: say {key}=int(interval({axis.low:g}, {axis.high:g}))"
+            lines = [hint, *(line for line in lines if line not in mine)]
+    return lines
 
 
 def note(errors: dict[str, int], points: Sequence[Point], error: UsageError) -> None:

@@ -32,7 +32,7 @@ class Estimate:
 
 
 class Preview:
-    """Looks at a study's first run until it can tell; `steps` by cell where they are known."""
+    """Looks at a study's first runs until it can tell: at the first that began in a warm worker, or at one that takes long."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder, self.workers, self.estimate = folder, max(1, workers), None
@@ -43,14 +43,15 @@ class Preview:
         """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
         if self.estimate is not None:
             return None
-        begun = [row for row in rows if row["began"] is not None and row["state"] in ("running", "finished")]
-        for row in sorted(begun, key=lambda row: row["began"]):
+        begun = sorted((row for row in rows if row["began"] is not None), key=lambda row: row["began"])
+        done = [row for row in begun if row["state"] == "finished"]
+        late = [row for row in done if row["began"] >= min(other["ended"] for other in done)]  # its worker was warm
+        for row in late[:1] or [row for row in begun if row["state"] == "running"][:1]:
             run = Path(run_of(self.folder, row))
-            seconds = (
-                row["ended"] - row["began"] if row["state"] == "finished" else unfinished(run, clock - row["began"], steps.get(row["cell"]))
-            )
-            if seconds:
-                self.estimate = estimated(seconds, row["cell"], size_of(run), planned, steps, self.workers)
+            whole = row["ended"] - row["began"] if late else unfinished(run, clock - row["began"], steps.get(row["cell"]))
+            if whole:
+                first = done[0]["ended"] - done[0]["began"] - whole if late else 0.0
+                self.estimate = estimated(whole, row["cell"], size_of(run), planned, steps, self.workers, max(first, 0.0))
                 return self._line(self.estimate)
         return None
 
@@ -71,12 +72,12 @@ class Preview:
         return f"took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
 
 
-def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int) -> Estimate:
-    """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion."""
+def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:
+    """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion; `first`: what a cold start costs."""
     mine = steps.get(cell, 0)
     ratios = [count / mine for count in steps.values()] if mine else []
     mean = sum(ratios) / len(ratios) if ratios else 1.0
-    return Estimate(planned, seconds * mean * planned / min(workers, max(planned, 1)), float(size * planned), seconds * mean)
+    return Estimate(planned, first + seconds * mean * planned / min(workers, max(planned, 1)), float(size * planned), seconds * mean)
 
 
 def unfinished(run: Path, seconds: float, steps: int | None) -> float | None:

@@ -9,6 +9,7 @@ Players have no such targets: `_opposed.py` asks whether they pull against each 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from dlrun.checks._bottom import bottomless
 from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
-from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
 
@@ -52,6 +53,8 @@ def loss_direction(subject: Subject) -> Finding:
         return skipped("the loss compares rows")
     if found is None:
         return _unrelated(asked, shape, numbers)
+    if found > AGAINST and _told_by_another(asked, shape):
+        return Finding("info", "the loss reads several outputs, and targets pull another one up", numbers=numbers, threshold=RULE)
     if found > AGAINST:
         text = f"the loss falls where outputs move away from their targets (rank correlation of slope and target {found:+.2f})"
         return Finding("error", text, "the sign of the loss is wrong", "minimise the loss: drop the minus", numbers, RULE)
@@ -121,6 +124,13 @@ def _association(asked: Probe, shape: Form, rolled: int = 0) -> float | None:
         if value is not None:
             found.append(value)
     return max(found, key=abs) if found else None
+
+
+def _told_by_another(asked: Probe, shape: Form) -> bool:
+    """Whether another output of the same size is pulled up by its targets: this one may be a share, a variance, a logit of its own."""
+    others = [t for t in tensors(asked.outputs) if t is not asked.out and t.is_floating_point() and t.numel() == asked.out.numel()]
+    found = [_association(replace(asked, out=t), shape) for t in others]
+    return any(value is not None and value < WITH for value in found)
 
 
 def _ranked(slope: Tensor, y: Tensor) -> float | None:

@@ -67,6 +67,17 @@ def test_copies_mirrored_before_the_cut() -> None:
     assert asked("split_leakage", lambda: cut(even, y)).level in ("ok", "info")
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_split_by_chance(stride: int) -> None:
+    series = torch.sin(torch.arange(2000.0) / 5) + 0.3 * torch.randn(2000, generator=draw(1))
+    windows = series.unfold(0, 13, stride)
+    x, y = windows[:, :12], windows[:, 12]
+    finding = asked("split_leakage", lambda: cut(x, y))
+    assert finding.level == "warning" and "windows were cut first" in finding.cause, finding
+    late = len(x) * 3 // 4
+    assert asked("split_leakage", lambda: Splits((x[:late], y[:late]), (x[late:], y[late:]))).level in ("ok", "info")
+
+
 class node_wise(nn.Module):
     def __init__(self, in_shape: Any, out_shape: Any) -> None:
         super().__init__()

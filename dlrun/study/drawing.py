@@ -49,7 +49,8 @@ class Scale:
         values = [cell.params[key] for cell in cells if key in cell.params]
         self.numeric = all(_is_number(value) for value in values) and len({float(value) for value in values}) > 1
         if self.numeric:
-            self.low, self.high = float(min(values)), float(max(values))
+            self.few = sorted({float(value) for value in values})
+            self.low, self.high = self.few[0], self.few[-1]
             self.log = self.low > 0 and math.log10(self.high / self.low) > DECADES
         else:
             self.names = list(dict.fromkeys(text_of(value) for value in values))
@@ -73,9 +74,18 @@ class Scale:
         if not self.numeric:
             shown = self.names[:: max(1, -(-len(self.names) // 12))]
             return [(self.names.index(name) / max(1, len(self.names) - 1), clip(name, 18)) for name in shown]
-        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        raw = [math.exp(v) if self.log else float(v) for v in np.linspace(*ends, count)]
-        return [(i / (count - 1), f"{value:.3g}") for i, value in enumerate(raw)]
+        return [(self.at(value), f"{value:.3g}") for value in self._round(count)]
+
+    def _round(self, count: int) -> list[float]:
+        """The values themselves where they are few; else powers of ten, or round numbers within the ends; else the ends."""
+        if len(self.few) <= count + 2:
+            return self.few
+        if self.log:
+            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
+            found = [10.0**power for power in powers][:: max(1, -(-len(powers) // (count + 2)))]
+        else:
+            found = [float(v) for v in MaxNLocator(count).tick_values(self.low, self.high) if self.low <= v <= self.high]
+        return found if len(found) > 1 else [self.low, self.high]
 
 
 def draw_study(folder: Path, cells: Sequence[Shown], goal: Goal, title: str, importances: Mapping[str, float] | None = None) -> list[Path]:
@@ -101,7 +111,7 @@ def draw_curves(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
     if not drawn:
         return
     keys = list(keys) or [""]
-    panels = _panels(figure, len(keys), 0.9)
+    panels = _panels(figure, len(keys), 0.7)
     limits = _limits([value for cell in drawn for curve in cell.curves for _, value in curve])
     for axes, key in zip(panels, keys, strict=True):
         scale = Scale(key, drawn)
@@ -115,6 +125,8 @@ def draw_curves(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if key:
             _legend(axes, scale)
+    if any(cell.state == "pruned" for cell in drawn):
+        figure.text(0.99, 0.01, "dotted: pruned", ha="right", va="bottom", fontsize=8)
 
 
 def summed(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], list[float], list[float], list[float]]:
@@ -137,13 +149,13 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 def _legend(axes: Any, scale: Scale) -> None:
     """What the colours mean, above the panel."""
-    places = scale.ticks(4) if scale.numeric else [(0.0, name) for name in scale.names[: len(COLOURS)]]
+    places = scale.ticks(3) if scale.numeric else [(0.0, name) for name in scale.names[: len(COLOURS)]]
     colours = [colormaps["viridis"](0.92 * at) for at, _ in places] if scale.numeric else [scale.colour(name) for name in scale.names]
     handles = [axes.plot([], [], color=colour, lw=3)[0] for colour in colours[: len(places)]]
     labels = [literal(clip(text, 18)) for _, text in places]
     title = literal(clip(scale.key, 40))
     style = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "handlelength": 0.9, "columnspacing": 0.9}
-    legend = axes.legend(handles, labels, ncols=4, title=title, title_fontsize=8, alignment="left", **style)
+    legend = axes.legend(handles, labels, ncols=5, title=title, title_fontsize=8, alignment="left", **style)
     legend.get_title().set_fontweight("bold")
 
 
@@ -168,7 +180,7 @@ def draw_slices(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
         return
     best = (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value or 0.0)
     limits = _limits([cell.value for cell in have if cell.value is not None])
-    for axes, key in zip(_panels(figure, len(keys), 0.35), keys, strict=True):
+    for axes, key in zip(_panels(figure, len(keys), 0.2), keys, strict=True):
         mine = [cell for cell in have if key in cell.params]
         scale = Scale(key, mine or have)
         for cell in mine:

@@ -73,7 +73,7 @@ class Preview:
 
 
 def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:
-    """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion; `first`: what a cold start costs."""
+    """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion; `first`: a cold start."""
     mine = steps.get(cell, 0)
     ratios = [count / mine for count in steps.values()] if mine else []
     mean = sum(ratios) / len(ratios) if ratios else 1.0

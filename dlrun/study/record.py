@@ -20,7 +20,7 @@ from dlrun.rundir import jsonable
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Goal
-from dlrun.study.results import state_of
+from dlrun.study.results import means, state_of
 from dlrun.study.space import Axis, Space, text_of
 from dlrun.study.tables import BUSY_SECONDS, metadata, now, patiently
 
@@ -113,14 +113,6 @@ def _trial(space: Space, cell: Mapping[str, Any], jobs: Sequence[Mapping[str, An
     began = min((job["began"] for job in jobs if job["began"]), default=None)
     ended = max((job["ended"] for job in jobs if job["ended"]), default=None)
     return Trial(cell["number"], placed(space, cell["params"]), STATES[state], value, steps, began, ended if state in DONE else None)
-
-
-def means(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean over seeds at every step that all of them have."""
-    if not curves:
-        return {}
-    shared = set(curves[0]).intersection(*curves[1:])
-    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in sorted(shared)}
 
 
 def frozen(space: Space, trial: Trial) -> Any:

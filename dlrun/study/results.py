@@ -49,7 +49,8 @@ def table(ledger: Ledger, folder: Path, asked: Goal | None, seconds: float) -> d
     by_cell: dict[int, list[dict[str, Any]]] = {}
     for job in jobs:
         by_cell.setdefault(job["cell"], []).append(job)
-    rows = [_cell(cell, by_cell.get(cell["number"], []), folder) for cell in ledger.cells()]
+    readings = ledger.readings() if any(job["state"] == "pruned" for job in jobs) else {}
+    rows = [_cell(cell, by_cell.get(cell["number"], []), folder, readings) for cell in ledger.cells()]
     goal = goal_of(jobs, asked)
     values = {number: _values(found) for number, found in by_cell.items()}
     best = _best(rows, goal)
@@ -64,7 +65,13 @@ def table(ledger: Ledger, folder: Path, asked: Goal | None, seconds: float) -> d
     }
 
 
-def _cell(cell: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+def means(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean over seeds at every step that all of them have."""
+    shared = set(curves[0]).intersection(*curves[1:]) if curves else set()
+    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in sorted(shared)}
+
+
+def _cell(cell: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], folder: Path, readings: Mapping[int, Any]) -> dict[str, Any]:
     state = state_of([job["state"] for job in jobs])
     values = list(_values(jobs).values()) if state == "finished" else []
     return {
@@ -73,11 +80,17 @@ def _cell(cell: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], folder: Pa
         "params": cell["params"],
         "seeds": [job["seed"] for job in jobs],
         "value": math.fsum(values) / len(values) if values else None,
-        "last": next((job["value"] for job in jobs if job["state"] == "pruned" and job["value"] is not None), None),
+        "last": _last([dict(readings[job["id"]]) for job in jobs if job["id"] in readings]) if state == "pruned" else None,
         "interval": list(found) if (found := interval(values)) else None,
         "runs": [run_of(folder, job) for job in jobs if job["attempt"] > 0],
         "source": cell["source"],
     }
+
+
+def _last(curves: Sequence[Mapping[int, float]]) -> list[float] | None:
+    """[step, mean over the seeds begun] at the last step they share."""
+    found = means(curves)
+    return [max(found), found[max(found)]] if found else None
 
 
 def _values(jobs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -156,7 +169,7 @@ def _outcome(cell: Mapping[str, Any]) -> str:
     """Its value, or its state; of what was given up also the value it had then."""
     if cell["value"] is not None:
         return number(cell["value"])
-    return f"{cell['state']} at {number(cell['last'])}" if cell["last"] is not None else str(cell["state"])
+    return f"{cell['state']} at {number(cell['last'][1])}, step {cell['last'][0]}" if cell["last"] else str(cell["state"])
 
 
 def _half(cell: Mapping[str, Any]) -> str:

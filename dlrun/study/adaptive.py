@@ -73,7 +73,8 @@ class Asker:
 def refuse(ledger: Ledger, number: int, params: Mapping[str, Any], seeds: Sequence[int], lines: Sequence[str], source: str) -> bool:
     """Enter a cell whose values do not go together, failed from the start. False where the number is taken."""
     blank = {"study": ledger.study, "cell": number, "text": "", "sha256": "", "seals": "{}", "checked": False, "attempt": 0}
-    why = {"state": "failed", "failure": "config", "reason": lines[0][:500], "log": "\n".join(lines), "signature": ""}
+    said = [line.removeprefix("command line: ") for line in lines]
+    why = {"state": "failed", "failure": "config", "reason": said[0][:500], "log": "\n".join(said[1:]), "signature": ""}
 
     def do() -> bool:
         with ledger.engine.begin() as connection:

@@ -14,22 +14,21 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from dlrun.config.dump import dump
 from dlrun.errors import MissingError
-from dlrun.rundir import write_atomic
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.asking import identity
+from dlrun.study.backend import Backend, Place
 from dlrun.study.failures import AGAIN, common, diagnosis
 from dlrun.study.guide import Guide
+from dlrun.study.joining import ledger_of, write_question
 from dlrun.study.kinds import FirstOfKind
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Cell, Question
-from dlrun.study.pool import Pool, Process, make_pool
+from dlrun.study.pool import make_pool
 from dlrun.study.results import goal_of, lines, remarks, run_of, table, write_csv
 from dlrun.study.setting import Setting
-from dlrun.study.tables import sqlite_url
 from dlrun.study.view import View
 
 TICK_SECONDS, QUIET_SECONDS = 0.5, 0.05
@@ -59,7 +58,7 @@ def run_study(
     console: Console,
     *,
     means: Means | None = None,
-    pool: Pool | None = None,
+    pool: Backend | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Run what is not done of a study, in `folder`; returns the document of the contract and the exit code.
 
@@ -68,8 +67,8 @@ def run_study(
     pool = pool or make_pool(workers)
     try:
         pool.start()
+        url = ledger_of(folder, storage)
         folder.mkdir(parents=True, exist_ok=True)
-        url = storage or sqlite_url(folder / "study.db")
         ledger = Ledger(url, folder.name)
     except OSError as error:
         pool.close()
@@ -87,7 +86,7 @@ def run_study(
 class Driver:
     """One driver; there may be others of the same study."""
 
-    def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Pool, console: Console, means: Means) -> None:
+    def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Backend, console: Console, means: Means) -> None:
         self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
         self.guide, self.first = means.guide, FirstOfKind()
         self.goal = self.guide.settle() if self.guide else question.goal
@@ -129,8 +128,7 @@ class Driver:
     def _enter(self, cells: Sequence[Cell]) -> None:
         asked = {key: value for key, value in asdict(self.question).items() if key not in ("trials", "timeout")}
         new = self.ledger.open(asked, identity(self.question))
-        if not (self.folder / "study.yaml").is_file():
-            write_atomic(self.folder / "study.yaml", dump(asdict(self.question)))
+        write_question(self.question, self.folder, self.setting.storage, joins=not new)
         for text in copies(cells, self.folder):
             self.console.line(text)
         self.ledger.add(cells, self.first)
@@ -199,6 +197,8 @@ class Driver:
         """Show the ledger; say failures that are new. Returns how many jobs are open."""
         assert self.view is not None
         rows = self.ledger.states()
+        if any(row["cell"] not in self.view.params for row in rows):
+            self.view.params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
         fresh = [
             row for row in rows if row["state"] == "failed" and row["ended"] >= self.since and (row["id"], row["attempt"]) not in self.told
         ]
@@ -221,8 +221,6 @@ class Driver:
         if self.guide is None or self.view is None:
             return False
         more = self.guide.tick(rows, bool(self.stopped))
-        if any(row["cell"] not in self.view.params for row in rows):
-            self.view.params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
         if self.guide.problem and self.stopped is None:
             self.console.line(self.guide.problem, "error")
             self._stop(self.guide.problem, 1)
@@ -253,7 +251,7 @@ class Driver:
                 if said is None:
                     self.pool.end(process)
 
-    def _heard(self, process: Process, said: list[dict[str, Any]] | None) -> None:
+    def _heard(self, process: Place, said: list[dict[str, Any]] | None) -> None:
         """A message, or the end of a worker."""
         for message in said or ():
             if message["event"] == "error" and self.stopped is None:
@@ -265,7 +263,7 @@ class Driver:
         if said is None:
             self._ended(process)
 
-    def _ended(self, process: Process) -> None:
+    def _ended(self, process: Place) -> None:
         """A worker is gone: what it had is free, and another takes its place where there is work."""
         output, code = process.output(), self.pool.end(process)
         self.early = 0 if process.useful else self.early + 1

@@ -9,11 +9,11 @@ from typing import Any
 
 from dlrun.sinks.console import Console
 from dlrun.study.asking import Asked, identity
+from dlrun.study.backend import Backend
 from dlrun.study.ledger import Ledger
 from dlrun.study.lint import objections
 from dlrun.study.owners import owner_of
 from dlrun.study.plan import Cell, Goal
-from dlrun.study.pool import Pool
 from dlrun.study.preview import Preview
 from dlrun.study.pruning import rung_steps
 
@@ -61,7 +61,7 @@ class Guide:
             self.goal = Goal(*chooser(run))
         return self.goal
 
-    def begin(self, ledger: Ledger, folder: Path, pool: Pool, console: Console, first: Callable[[Cell], bool]) -> None:
+    def begin(self, ledger: Ledger, folder: Path, pool: Backend, console: Console, first: Callable[[Cell], bool]) -> None:
         """The study is open: the first cells of a search are entered."""
         self.ledger, self.folder, self.pool, self.console, self.first = ledger, folder, pool, console, first
         self.preview = Preview(folder, pool.count)
@@ -100,7 +100,10 @@ class Guide:
 
     def _preview(self, rows: Rows) -> None:
         question = self.asked.question
-        planned = len(rows) if not self.searched else question.trials and question.trials * len(question.seeds)
+        planned: int | None = len(rows)
+        if self.searched:
+            most = self.asked.space.size() if self.asked.space.is_grid else None
+            planned = min((count for count in (question.trials, most) if count), default=0) * len(question.seeds)
         if planned and self.preview.estimate is None and (said := self.preview.look(rows, self.ledger.clock(), planned, self._steps())):
             self.console.line(said)
 

@@ -39,7 +39,7 @@ def edge(axis: Axis, top: list[Mapping[str, Any]], cells: list[Mapping[str, Any]
     value = top[0]["params"][key]
     if min(shares) >= 1 - NEAR:
         return f"{key}={value:g}, the best, is at the upper end of what was tried: widen it"
-    if max(shares) <= NEAR:
+    if max(shares) <= NEAR and not (isinstance(value, int) and value in (0, 1)):  # counts end there
         return f"{key}={value:g}, the best, is at the lower end of what was tried: widen it"
     return None
 

@@ -41,7 +41,7 @@ class Preview:
 
     def look(self, rows: Sequence[Mapping[str, Any]], clock: float, planned: int, steps: Mapping[int, int]) -> str | None:
         """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
-        if self.estimate is not None:
+        if self.estimate is not None or all(row["state"] in DONE for row in rows):
             return None
         begun = sorted((row for row in rows if row["began"] is not None), key=lambda row: row["began"])
         done = [row for row in begun if row["state"] == "finished"]
@@ -66,10 +66,11 @@ class Preview:
         done = [row for row in rows if row["state"] in DONE and row["began"] and row["ended"]]
         if self.estimate is None or len(done) < 2:
             return None
+        runs = "" if len(done) == self.estimate.runs else f"{len(done)} runs instead of {self.estimate.runs} "
         seconds = max(row["ended"] for row in done) - min(row["began"] for row in done)
         wrote = sum(size_of(Path(run_of(self.folder, row))) for row in done)
         guess = self.estimate
-        return f"took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
+        return f"{runs}took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
 
 
 def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:

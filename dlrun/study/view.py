@@ -33,7 +33,8 @@ class View:
         self.console.line(f"{self.name(row)}: {row['failure']}: {row['reason']}", "error")
         for text in (row["log"] or "").splitlines():
             self.console.line(f"  | {text}", "dim")
-        self.console.line(f"  {folder}", "dim")
+        if row["attempt"]:  # values that do not go together never had a run
+            self.console.line(f"  {folder}", "dim")
 
     def show(self, rows: Sequence[Row], goal: Goal | None, clock: float, readings: Mapping[int, tuple[int, float]]) -> None:
         """Where the study stands."""

@@ -70,7 +70,14 @@ def build_optimizers(
 def build_optimizer(part: Mapping[str, Any], named: Named, modules: Mapping[str, nn.Module], steps: int) -> Any:
     """One optimizer over the parameters it owns. `hidden`: which are hidden matrices; of one that says what it owns, every matrix."""
     hidden = {full for full, p in named if p.dim() >= 2} if part.get("owns") else hidden_matrices(modules, named)
-    return make("optimizer", part, {"named_parameters": named, "steps": steps, "hidden": hidden}, "owns")
+    try:
+        return make("optimizer", part, {"named_parameters": named, "steps": steps, "hidden": hidden}, "owns")
+    except ValueError as error:
+        if "empty parameter list" not in str(error):
+            raise
+        known = ", ".join(full for full, _ in named[:4]) + ", .." * (len(named) > 4)
+        text = f"optimizer {part['name']} chooses none of the {len(named)} parameters that it is given: {known}"
+        raise UsageError(f"{text}. Look at how it selects from named_parameters, and at requires_grad") from error
 
 
 def build_scheduler(plan: Mapping[str, Any], optimizer: Any, steps: int) -> Scheduler:

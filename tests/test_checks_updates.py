@@ -12,6 +12,7 @@ from torch import nn
 from dlrun import registry
 from dlrun.checks import Subject
 from dlrun.checks._folding import fold, in_order
+from dlrun.errors import UsageError
 
 CASES = {
     "cleared": ("grads_cleared", ("optimizer=descends",), "ok", "zero_grad leaves no gradient"),
@@ -115,3 +116,9 @@ def test_one_cause_is_one_finding(optimizer: str) -> None:
     fold(findings, known)
     loud = [finding.check for finding in findings if finding.level in ("warning", "error")]
     assert loud == [root for root in (ROOTS[optimizer],) if root]
+
+
+def test_an_optimizer_that_chooses_no_parameter_is_refused_in_a_line() -> None:
+    plug("optimizer", "of_heads", lambda named_parameters: torch.optim.SGD([p for name, p in named_parameters if "heads" in name], lr=0.1))
+    with pytest.raises(UsageError, match="chooses none of the 6 parameters that it is given: model.1.weight"):
+        built(*CLOUDS, "optimizer=of_heads")

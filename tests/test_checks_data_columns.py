@@ -101,3 +101,26 @@ def test_a_decoder_fed_the_answer(behind: bool, words: list[str]) -> None:
     finding = judged("target_in_input", "dataset=turned", "task=supervised", "model=decoder", "loss=steps", *words)
     wrong = not behind and not words
     assert (finding.level == "error") == wrong and ("x.written equals the targets" in finding.message) == wrong, finding
+
+
+class each_node(nn.Module):
+    def __init__(self, in_shape: Any, out_shape: Any) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        out: Tensor = self.head(x["nodes"])
+        return out
+
+
+@pytest.mark.parametrize("leaked", [True, False])
+def test_the_label_among_the_features_of_each_node(leaked: bool) -> None:
+    y = torch.randint(3, (1, 300), generator=draw(1))
+    words = nn.functional.one_hot(y, 3) + torch.randn(1, 300, 3, generator=draw(2))
+    nodes = torch.cat((words, y[..., None].float() if leaked else torch.randn(1, 300, 1, generator=draw(3))), 2)
+    split = {"x": {"nodes": nodes, "adj": torch.ones(1, 300, 300)}, "y": y, "mask": torch.rand(1, 300, generator=draw(4)) < 0.7}
+    plug("dataset", "papers", lambda: Splits(split, split, spec=DataSpec((300, 4), (300, 3), "graph", classes=3)))
+    plug("model", "each_node", each_node)
+    plug("loss", "steps", steps)
+    finding = judged("target_in_input", "dataset=papers", "task=supervised", "model=each_node", "loss=steps")
+    assert (finding.level == "warning") == leaked and (finding.numbers["copies"] == ["x.nodes[..., 3]"]) == leaked, finding

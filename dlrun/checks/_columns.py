@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlrun.checks._inputs import Table
+from dlrun.checks._inputs import Table, is_integer, parts
+from dlrun.checks._rows import Rows
 from dlrun.functional.relation import Relation, relation, within
 
 LEAST, MOST_COLUMNS, DENSE, BLOCKS, STRAIGHT = 100, 64, 0.3, 3, 0.999
 STRONG, LOST, KEPT, CERTAIN = 0.5, 0.5, 0.6, 6.0
-BINS = 12
+BINS, STEPS = 12, 1024
 
 
 def row_numbers(table: Tensor, y: Tensor, classes: int | None) -> list[int]:
@@ -51,6 +52,29 @@ def _blocks(values: Tensor, y: Tensor, classes: int | None) -> bool:
     present = int(y.unique().numel())
     shares = torch.bincount(y.long()).double() / len(y)
     return present > 1 and int((along[1:] != along[:-1]).sum()) <= BLOCKS * present < 0.2 * len(y) * float(1 - shares.square().sum())
+
+
+def by_step(rows: Rows) -> tuple[Tensor, list[str], Tensor, int | None] | None:
+    """(features, their names, targets, classes) of some steps of series, or nodes of graphs, with a target each; None of others."""
+    y = rows.y
+    if not isinstance(y, Tensor) or y.dim() != 2 or y.shape[1] < 2:
+        return None
+    leaves = {
+        name: leaf
+        for name, leaf in parts(rows.x).items()
+        if leaf.dim() in (2, 3) and leaf.shape[:2] == y.shape and leaf[0, 0].numel() <= MOST_COLUMNS
+    }
+    mask, counted = rows.batch.get("mask"), y >= 0 if is_integer(y) else y.isfinite()
+    counted = counted & mask.bool() if isinstance(mask, Tensor) and mask.shape == y.shape else counted
+    columns = [(name, leaf.reshape(*y.shape, -1)[counted].cpu()) for name, leaf in leaves.items() if leaf.dtype != torch.bool]
+    names = [f"{name}[..., {place}]" for name, leaf in columns for place in range(leaf.shape[1])]
+    if not 2 <= len(names) <= MOST_COLUMNS or int(counted.sum()) < LEAST:
+        return None
+    table, target = torch.cat([leaf.double() for _, leaf in columns], 1), y[counted].cpu()
+    some = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))[:STEPS]
+    if is_integer(y):
+        return table[some], names, target[some], int(target.max()) + 1
+    return table[some], names, target[some].float()[:, None], None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._answers import answer
-from dlrun.checks._columns import own_targets, row_numbers
+from dlrun.checks._columns import by_step, own_targets, row_numbers
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, labels, one_a_row, parts, sample, tables
+from dlrun.checks._rows import Rows
 from dlrun.checks.shape_contract import main_output
 from dlrun.functional.relation import Relation, within
 
@@ -48,23 +49,18 @@ def target_in_input(subject: Subject) -> Finding:
         text = f"{read} equals the targets, and the output of each step reads the entry of the same step"
         cause = "the decoder is fed the answer that it is to give, not the one of the step before"
         return Finding("error", text, cause, f"shift {read} by one: a start symbol, then y[:, :-1]", {"input": read}, RULE)
-    known = labels(subject, y)
-    if known is None or len(rows) < LEAST or not one_a_row(subject, y):
-        return skipped("there is no label or number a row to look for among inputs")
-    target, classes = known
-    columns = [(name, leaf.detach().cpu().reshape(len(leaf), -1)) for name, leaf in parts(x).items()]
-    wide = sum(flat.shape[1] for _, flat in columns)
-    if wide < 2 or wide > MOST_COLUMNS:
-        return skipped(f"looked for among 2 to {MOST_COLUMNS} columns of x; here there are {wide}")
-    names = [f"{name}[{i}]" for name, flat in columns for i in range(flat.shape[1])]
-    table = torch.cat([flat.double() for _, flat in columns], 1)
+    known = _columns(subject, rows)
+    if isinstance(known, str):
+        return skipped(known)
+    table, names, target, classes = known
+    wide = len(names)
     which = _names_class(table, target, classes) if classes else _is_number(table, target.double())
-    numbers: dict[str, Any] = {"rows": len(rows), "columns": wide, "copies": [names[i] for i in which[:20]]}
+    numbers: dict[str, Any] = {"rows": len(table), "columns": wide, "copies": [names[i] for i in which[:20]]}
     made = _made(subject, table, names, target, classes, numbers)
     if made and not which:
         return made
     if not which or len(which) > max(0.2 * wide, 1, classes or 1):
-        return Finding("ok", f"no column of x is the target ({len(rows)} rows, {wide} columns)", numbers=numbers, threshold=RULE)
+        return Finding("ok", f"no column of x is the target ({len(table)} rows, {wide} columns)", numbers=numbers, threshold=RULE)
     shown = (
         f"{', '.join(names[i] for i in which[:5])}{' ...' if len(which) > 5 else ''} {'are' if len(which) > 1 else 'is'} the target itself"
     )
@@ -74,7 +70,23 @@ def target_in_input(subject: Subject) -> Finding:
         text = f"{shown}; the other columns tell little of it ({rest.strength:.2f}), so it may be meant"
         return Finding("info", text, numbers=numbers, threshold=RULE)
     cause = "the label column was left among the features"
-    return Finding("warning", f"{shown}, on all {len(rows)} rows looked at", cause, "drop it from x", numbers, RULE)
+    return Finding("warning", f"{shown}, on all {len(table)} rows looked at", cause, "drop it from x", numbers, RULE)
+
+
+def _columns(subject: Subject, rows: Rows) -> tuple[Tensor, list[str], Tensor, int | None] | str:
+    """(inputs as columns, their names, targets, classes) of rows, or of steps that have a target each; why not where there are none."""
+    steps = by_step(rows) if subject.kind in ("sequence", "graph") else None
+    if steps:
+        return steps
+    known = labels(subject, rows.y)
+    if known is None or len(rows) < LEAST or not one_a_row(subject, rows.y):
+        return "there is no label or number a row to look for among inputs"
+    columns = [(name, leaf.detach().cpu().reshape(len(leaf), -1)) for name, leaf in parts(rows.x).items()]
+    wide = sum(flat.shape[1] for _, flat in columns)
+    if wide < 2 or wide > MOST_COLUMNS:
+        return f"looked for among 2 to {MOST_COLUMNS} columns of x; here there are {wide}"
+    names = [f"{name}[{place}]" for name, flat in columns for place in range(flat.shape[1])]
+    return torch.cat([flat.double() for _, flat in columns], 1), names, *known
 
 
 def _made(subject: Subject, table: Tensor, names: list[str], y: Tensor, classes: int | None, numbers: dict[str, Any]) -> Finding | None:

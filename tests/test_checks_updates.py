@@ -122,3 +122,11 @@ def test_an_optimizer_that_chooses_no_parameter_is_refused_in_a_line() -> None:
     plug("optimizer", "of_heads", lambda named_parameters: torch.optim.SGD([p for name, p in named_parameters if "heads" in name], lr=0.1))
     with pytest.raises(UsageError, match="chooses none of the 6 parameters that it is given: model.1.weight"):
         built(*CLOUDS, "optimizer=of_heads")
+
+
+def test_clipping_is_tried_without_where_larger_steps_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.get("check", "lr_sanity").__globals__, "WORKS", float("inf"))
+    clipped = asked("lr_sanity", "optimizer=sgd", "train.clip_norm=1e-7")
+    assert clipped.level == "warning" and "without clipping to" in clipped.message and "clip_norm=1e-07" in clipped.cause
+    assert asked("lr_sanity", "optimizer=sgd", "optimizer.lr=1e-8").level == "info"
+    assert asked("lr_sanity", "optimizer=adam", "train.clip_norm=1e-7").level == "ok"

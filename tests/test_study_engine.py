@@ -21,9 +21,9 @@ import studies
 
 from dlrun.sinks.console import Console
 from dlrun.study.asking import ask
-from dlrun.study.engine import Means, Pool, run_study
+from dlrun.study.engine import Means, run_study
 from dlrun.study.owners import is_gone, owner_of
-from dlrun.study.pool import gpus, thread_budget
+from dlrun.study.pool import Pool, gpus, thread_budget
 
 WORDS = (*studies.MOONS[:-3], "checks=none", "device=cpu", "optimizer.lr=0.003,0.01,0.1", "seed=0,1")
 LONG = (*WORDS, "train.steps=200", "train.checkpoint_every=40")
@@ -32,7 +32,8 @@ import sys
 from pathlib import Path
 from dlrun.sinks.console import Console
 from dlrun.study.asking import ask
-from dlrun.study.engine import Means, Pool, run_study
+from dlrun.study.engine import Means, run_study
+from dlrun.study.pool import Pool
 asked = ask(sys.argv[2:], {})
 found, code = run_study(asked.question, asked.cells, Path(sys.argv[1]), None, None, Console(), means=Means(lease=3.0), pool=Pool(1, 1))
 sys.exit(code)

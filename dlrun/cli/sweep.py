@@ -18,14 +18,15 @@ MAX_WORKERS = 1024
 
 def run(arguments: Arguments) -> int:
     """Ask and freeze while the workers import torch; then run what is missing, and show what came out."""
-    workers = _workers(arguments)
+    storage, workers, backend = _storage(arguments), _workers(arguments), _backend(arguments)
     load_named_plugins(arguments)
     from dlrun.study.pool import make_pool
 
     device = next((word.partition("=")[2] for word in arguments.overrides if word.startswith("device=")), "auto")
     pool = make_pool(workers, device)
     try:
-        pool.start()  # before anything slow is imported here
+        if backend == "local":
+            pool.start()  # before anything slow is imported here
         from dlrun.study.engine import Means, run_study
         from dlrun.study.guide import Guide
 
@@ -34,14 +35,15 @@ def run(arguments: Arguments) -> int:
         guide = Guide(asked, decide)
         name = _name(arguments, asked)
         folder = Path(asked.first.resolved["output_root"]).expanduser() / "sweeps" / name
+        pool = _ray(arguments, workers, device) if backend == "ray" else pool
     except BaseException:
         pool.close()
         raise
     with open_console(arguments) as console:
         for note in asked.first.notes:
             console.line(note)
-        console.line(f"study {name}: {_size(asked)} on {pool.count} workers, in {folder}")
-        folder_of, storage = config_dir(arguments), arguments.text("storage")
+        console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
+        folder_of = config_dir(arguments)
         means = Means(tuple(arguments.plugins), None if folder_of is None else str(folder_of), guide=guide)
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
@@ -68,17 +70,43 @@ def _size(asked: Any) -> str:
     return f"{question.search}, {question.trials} cells x {seeds} = {question.trials * len(question.seeds)} runs"
 
 
+def _storage(arguments: Arguments) -> str | None:
+    """The address of `--storage`, its password out of everyone's sight."""
+    storage = arguments.text("storage")
+    if storage is not None:
+        from dlrun.study.address import conceal, read_address
+
+        conceal(storage)
+        read_address(storage)
+    return storage
+
+
+def _backend(arguments: Arguments) -> str:
+    """Where workers run. Raises UsageError for a backend that is not there."""
+    backend, address = arguments.text("backend") or "local", arguments.text("ray-address")
+    if backend not in ("local", "ray", "slurm"):
+        raise UsageError(f"--backend {printable(backend, 40)}: expected local or ray")
+    if backend == "slurm":
+        raise UsageError("--backend slurm is not part of this version: put the same command with --storage into the tasks of a job array")
+    if address is not None and backend != "ray":
+        raise UsageError("--ray-address has no effect without --backend ray")
+    return backend
+
+
+def _ray(arguments: Arguments, workers: int | None, device: str) -> Any:
+    """Actors of the Ray cluster that the command line names, or of a Ray of one's own."""
+    from dlrun.study.ray_pool import make_ray_pool
+
+    storage = arguments.text("storage")
+    return make_ray_pool(workers, device, arguments.text("ray-address"), server=storage is not None and not storage.startswith("sqlite"))
+
+
 def _asked(arguments: Arguments) -> Any:
     """The question and its cells. Raises UsageError with everything that is wrong."""
     from dlrun.plugins import loaded
     from dlrun.study.asking import OPTIONS, ask
 
     errors = [f"{printable(word, 80)}: expected an override such as optimizer.lr=1e-4,1e-3" for word in arguments.positional]
-    backend = arguments.text("backend") or "local"
-    if backend not in ("local", "ray", "slurm"):
-        errors.append(f"--backend {printable(backend, 40)}: expected local, ray or slurm")
-    elif backend != "local":
-        errors.append(f"--backend {backend} is not part of this version: local workers, or the same command on several terminals")
     errors += [
         "run_dir: a study gives every run a folder of its own; output_root=FOLDER says where the study lies"
         for word in arguments.overrides

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from dlrun.errors import MissingError, UsageError
+from dlrun.study.address import EXAMPLE, read_address, shown
 
 BUSY_SECONDS = 60
 """How long a transaction waits for another one."""
@@ -126,17 +127,18 @@ def connect(url: str, *, make: bool = True) -> sa.Engine:
 
     UsageError for an address that cannot be, MissingError where no database answers.
     """
+    address = read_address(url)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if address.get_backend_name() == "sqlite":
+        _refuse_network(address)
+        options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
-        address = sa.make_url(url)
-        options: dict[str, Any] = {"pool_pre_ping": True}
-        if address.get_backend_name() == "sqlite":
-            _refuse_network(address)
-            options = {"connect_args": {"timeout": BUSY_SECONDS}}
         engine = sa.create_engine(address, **options)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError(f"--storage: {_first(error)}; expected an address such as postgresql+psycopg://USER@HOST/DATABASE") from None
+    except NoSuchModuleError:
+        raise UsageError(f"--storage: {address.drivername} is no database that SQLAlchemy knows; expected e.g. {EXAMPLE}") from None
     except ModuleNotFoundError as error:
-        raise UsageError(f"--storage: the driver {error.name} is not installed: pip install {error.name}") from None
+        extra = "dlrun[postgres]" if address.get_backend_name() == "postgresql" else error.name
+        raise MissingError(f"--storage: the driver {error.name} is not installed: pip install '{extra}'") from None
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine)
     try:
@@ -144,7 +146,7 @@ def connect(url: str, *, make: bool = True) -> sa.Engine:
             _make_tables(engine)
     except sa.exc.DBAPIError as error:
         engine.dispose()
-        raise MissingError(f"the study's database {address.render_as_string()} does not answer: {_first(error.orig or error)}") from None
+        raise MissingError(f"the study's database {shown(address)} does not answer: {_first(error.orig or error)}") from None
     return engine
 
 
@@ -186,7 +188,7 @@ def _refuse_network(address: sa.URL) -> None:
     if kind in NETWORK:
         raise UsageError(
             f"{file} would lie on a network disk ({kind}), where SQLite's locks do not hold: "
-            f"say output_root=FOLDER on a local disk, or --storage postgresql+psycopg://USER@HOST/DATABASE"
+            f"say output_root=FOLDER on a local disk, or --storage {EXAMPLE}"
         )
 
 

@@ -214,6 +214,15 @@ def test_one_of_two_targets_in_a_unit_of_its_own(unit: float, level: str) -> Non
     assert finding.level == level, finding
 
 
+@pytest.mark.parametrize(("rate", "level"), [(0.1, "info"), (0.0005, "warning")])
+def test_targets_that_the_steps_do_not_lead_to(rate: float, level: str) -> None:
+    plug("loss", "mine", lambda out, y: F.mse_loss(out.squeeze(-1), y))
+    words = ("dataset=far_targets", "task=supervised", "model=column", "loss=mine", "train.steps=100", f"optimizer.lr={rate}")
+    finding = judged("init_loss", *words)
+    assert finding.level == level, finding
+    assert level == "info" or "all 100 steps on one batch" in finding.message
+
+
 @pytest.mark.parametrize("codes", [nn.ReLU(), nn.Identity()])
 def test_codes_that_lie_on_one_side(codes: nn.Module) -> None:
     class Coder(nn.Module):
@@ -264,29 +273,3 @@ def test_a_slope_inside_the_loss(created: bool, fed: bool) -> None:
     plug("loss", "mine", lambda out, y: F.mse_loss(out[0], y) + (out[1].square().mean() if not fed else F.mse_loss(out[1], y)))
     finding = judged("graph_reach", *NEAR, "task.kind=other")
     assert ("has no graph" in finding.message) == (not created and not fed), finding
-
-
-def test_a_prefix_that_is_no_target_may_see_itself() -> None:
-    class Prefix(nn.Module):
-        def __init__(self, vocab: int) -> None:
-            super().__init__()
-            self.embed, self.head = nn.Embedding(vocab, 16), nn.Linear(16, vocab)
-
-        def forward(self, x: Tensor) -> Tensor:
-            h = self.embed(x)
-            seen = torch.ones(x.shape[1], x.shape[1]).tril()
-            seen[:4, :4] = 1
-            return self.head((seen / seen.sum(1, keepdim=True)) @ h + h)
-
-    tokens = torch.randint(12, (64, 11), generator=torch.Generator().manual_seed(0))
-    plug("model", "mine", lambda vocab: Prefix(vocab))
-    words = ("dataset=mine", "task=supervised", "task.kind=language_model", "model=mine", "loss=mine")
-    plug("loss", "mine", lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()))
-    for hidden, level in ((3, "ok"), (0, "error")):
-        y = tokens[:, 1:].clone()
-        y[:, :hidden] = -100
-        data = {"x": tokens[:, :-1], "y": y}
-        spec = DataSpec((10,), (10, 12), "language_model", vocab=12)
-        plug("dataset", "mine", of_blobs(lambda x, _, data=data: {k: v.clone() for k, v in data.items()}, rows=64, spec=spec))
-        finding = judged("causality", *words)
-        assert finding.level == level, finding

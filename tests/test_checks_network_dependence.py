@@ -8,10 +8,12 @@ import checks_networks
 import pytest
 import torch
 import torch.nn.functional as F
-from checks_found import CLOUDS, PARTS, parts, plug  # noqa: F401 (parts is a fixture)
-from checks_healthy import Net
+from checks_found import CLOUDS, PARTS, judged, parts, plug  # noqa: F401 (parts is a fixture)
+from checks_healthy import Net, of_blobs
 from checks_networks import Attends, Does, Recurs, Sees, found
 from torch import Tensor, nn
+
+from dlrun import DataSpec
 
 SERIES = ("dataset=series_classes", "task=supervised")
 TOKENS = ("dataset=token_classes", "task=supervised", "task.kind=classification")
@@ -194,3 +196,62 @@ def test_nothing_is_said_of_networks_that_see_what_they_should(case: str) -> Non
     findings = found(*words, "model=mine")
     assert {name: f.message for name, f in findings.items() if f.level in ("warning", "error")} == {}
     assert "could not be tried" not in findings[check].message
+
+
+class Pooled(nn.Module):
+    """Attention over steps of which some fill up the row, and a mean of the others; `turned` hides the others instead."""
+
+    def __init__(self, turned: bool, masked: bool) -> None:
+        super().__init__()
+        self.into, self.mix, self.head = nn.Linear(3, 16), nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 4)
+        self.turned, self.masked, self.place = turned, masked, nn.Parameter(torch.randn(12, 16))
+
+    def forward(self, x: Any) -> Tensor:
+        given = isinstance(x, dict)
+        way = x["way"] if given else x
+        there = torch.arange(way.shape[1]) < x["length"][:, None] if given else (way != 0).any(-1)
+        hidden = (there if self.turned else ~there) & torch.tensor(self.masked)
+        hidden = hidden & ~hidden.all(1, keepdim=True)
+        h = self.into(way) + self.place
+        h = h + self.mix(h, h, h, key_padding_mask=hidden)[0]
+        return self.head((h * ~hidden[..., None]).sum(1) / (~hidden).sum(1, keepdim=True))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("turned", "masked"), [(True, True), (False, True), (False, False)])
+def test_a_mask_that_shows_what_fills_up_rows(turned: bool, masked: bool) -> None:
+    lengths = 3 + torch.arange(256) % 7
+    x = torch.randn(256, 12, 3, generator=torch.Generator().manual_seed(0)) * (torch.arange(12) < lengths[:, None])[..., None]
+    words = ("dataset=mine", "task=supervised", "model=mine")
+    plug("dataset", "mine", of_blobs(lambda _, y: {"x": {"way": x, "length": lengths}, "y": y}))
+    plug("model", "mine", lambda: Pooled(turned, masked))
+    finding = judged("receptive_field", *words)
+    assert (finding.level == "warning" and "recorded steps hardly do" in finding.message) == turned, finding
+    plug("dataset", "mine", of_blobs(lambda _, y: (x, y)))  # lengths are read off the filler
+    plug("model", "mine", lambda: Pooled(False, masked))
+    assert judged("receptive_field", *words).level == "ok"
+
+
+def test_a_prefix_that_is_no_target_may_see_itself() -> None:
+    class Prefix(nn.Module):
+        def __init__(self, vocab: int) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(vocab, 16), nn.Linear(16, vocab)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.embed(x)
+            seen = torch.ones(x.shape[1], x.shape[1]).tril()
+            seen[:4, :4] = 1
+            return self.head((seen / seen.sum(1, keepdim=True)) @ h + h)
+
+    tokens = torch.randint(12, (64, 11), generator=torch.Generator().manual_seed(0))
+    plug("model", "mine", lambda vocab: Prefix(vocab))
+    words = ("dataset=mine", "task=supervised", "task.kind=language_model", "model=mine", "loss=mine")
+    plug("loss", "mine", lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()))
+    for hidden, level in ((3, "ok"), (0, "error")):
+        y = tokens[:, 1:].clone()
+        y[:, :hidden] = -100
+        data = {"x": tokens[:, :-1], "y": y}
+        spec = DataSpec((10,), (10, 12), "language_model", vocab=12)
+        plug("dataset", "mine", of_blobs(lambda x, _, data=data: {k: v.clone() for k, v in data.items()}, rows=64, spec=spec))
+        finding = judged("causality", *words)
+        assert finding.level == level, finding

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch, map_leaves
 from dlrun.build import build_networks
+from dlrun.checks._far import too_far
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._scale import factor_on_logits
 from dlrun.checks.shape_contract import class_count, main_output
@@ -61,6 +62,9 @@ def init_loss(subject: Subject) -> Finding:
     if not math.isfinite(loss):
         cause = "an overflow, a logarithm of 0 or a division by 0 in network or loss, or inputs of a huge scale"
         return Finding("error", f"first loss is {loss}", cause, "look at outputs and loss of one row", numbers, "finite")
+    far = too_far(subject)
+    if far is not None:
+        return far
     expected, name = reference(subject, run, outputs, batch)
     if expected is None:
         return Finding("info", f"first loss {loss:.4f}; there is no reference value for this task", numbers=numbers)

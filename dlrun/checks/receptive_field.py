@@ -16,6 +16,7 @@ from torch import Tensor
 from dlrun.batch import leaves
 from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._padding import deaf
 from dlrun.checks._players import draws, each
 
 REGIONS = 16
@@ -57,6 +58,9 @@ def receptive_field(subject: Subject) -> Finding:
     if not numbers:
         return skipped("no part of the inputs differs between rows by itself")
     if not unseen:
+        upside_down = deaf(probe)
+        if upside_down is not None:
+            return upside_down
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
     share, label, missing = min(unseen)
     text = f"only {share:.0%} of the {label} of the input reach an output; without any path: {missing}"

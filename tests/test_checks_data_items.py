@@ -160,6 +160,19 @@ def test_an_augmentation_that_exchanges_two_classes(case: str) -> None:
     assert finding.level == level and (level == "ok" or "exchanges classes 0 and 1" in finding.message), finding
 
 
+def test_items_that_are_turned_until_nothing_tells_their_class() -> None:
+    y = torch.arange(900) % 4
+    x = 0.4 * torch.randn(900, 1, 10, 10, generator=draw(2))
+    for side in range(4):
+        x[y == side] += torch.rot90((torch.arange(100) < 30).float().reshape(10, 10), side)
+    rest = ((x[600:], y[600:]), (x[600:], y[600:]))
+    around = Rows(x[:600], y[:600], lambda x, index: torch.rot90(x, int(torch.randint(4, ())), (1, 2)))
+    finding = asked("augmentation_keeps_label", lambda: Splits(around, *rest))
+    assert finding.level == "warning" and "rows of val tell the label with strength" in finding.message
+    loud = Rows(x[:600], y[:600], lambda x, index: x + 2 * torch.randn_like(x))
+    assert asked("augmentation_keeps_label", lambda: Splits(loud, *rest)).level == "ok"
+
+
 class Drawn(torch.utils.data.Sampler[int]):
     def __init__(self, draw_rows: Any) -> None:
         self.draw_rows = draw_rows

@@ -2,9 +2,9 @@
 
 The catalogue warns of everything that is frozen and randomly initialised. Adapters beside frozen layers, frozen bodies and random features
 are that too, and right. So an error needs a network in which nothing is trainable; a warning needs random matrices that are frozen while
-only biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides. Two layers and more that are
-frozen as they were drawn, before all that train, look like fine-tuning without the weights to tune: whether they were to learn is asked of
-100 steps with and without them.
+only biases and norms train, or a lesser part of the weights, frozen between layers that train on both sides. Layers that are frozen as they
+were drawn, before all that train, look like fine-tuning without the weights to tune: whether they were to learn is asked of 100 steps with
+and without them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from dlrun.owners import build_optimizers
 from dlrun.run import Run
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
-TRIED, TWICE, LEARNS, BODY = 100, 2.0, 0.15, 2
+BODIES = (*LAYERS, nn.Embedding)
+TRIED, TWICE, LEARNS = 100, 2.0, 0.15
 RULE = (
     "error: nothing is trainable; warning: random matrices frozen while no matrix trains, or < 80% frozen between layers that train, "
-    f"or {BODY} layers before those that train which in {TRIED} steps lower the loss {TWICE:g} times as far"
+    f"or layers before all those that train which thawed in {TRIED} steps lower the loss {TWICE:g} times as far"
 )
 Named = dict[str, nn.Parameter]
 
@@ -93,9 +94,9 @@ def _untuned(subject: Subject, random: set[str], text: str, numbers: dict[str, A
     order = [part for part in _called(subject, run) if any(p.dim() > 1 for p in part.parameters(recurse=False))]
     first = next((place for place, part in enumerate(order) if any(p.requires_grad for p in part.parameters(recurse=False))), len(order))
     keys = [[f"{own[id(part)]}.{key}" for key, _ in part.named_parameters(recurse=False)] for part in order]
-    body = [n for n, part in enumerate(order) if isinstance(part, LAYERS) and any(key in random for key in keys[n])]
+    body = [n for n, part in enumerate(order) if isinstance(part, BODIES) and any(key in random for key in keys[n])]
     adapts = first < len(order) and any(order[n] in set(order[first].modules()) for n in body)  # low-rank adapters of what is frozen
-    if len(body) < BODY or max(body) > first or adapts:
+    if not body or max(body) > first or adapts:
         return None
     before, after, thawed, done = beside(subject, lambda run: _thaw(run, random), TRIED)
     numbers |= {"before": before, "after": after, "thawed": thawed, "tried": done}

@@ -45,7 +45,8 @@ def schedule_preview(subject: Subject) -> Finding:
 def _never_up(subject: Subject, found: list[Rates], shape: Finding) -> Finding | None:
     """The verdict on rates that never come near the base rate, where that would learn far more; asked on request only."""
     share = max(one.peak / one.base if one.base > 0 else 1.0 for one in found)
-    if share > NEVER or subject.patience < 1 or subject.loss_task is None or subject.run.steps < SHORT:
+    tuned = subject.expects.get("pretrained") or subject.run.config.get("start")
+    if share > NEVER or subject.patience < 1 or subject.loss_task is None or subject.run.steps < SHORT or tuned:
         return None
     before, after, at_base, done = beside(subject, at_base_rate, TRIED)
     numbers = shape.numbers | {"share": share, "before": before, "after": after, "at_base": at_base, "tried": done}

@@ -57,10 +57,10 @@ def receptive_field(subject: Subject) -> Finding:
                 unseen.append((share, label, _list([place for place, seen in found.items() if not seen])))
     if not numbers:
         return skipped("no part of the inputs differs between rows by itself")
+    upside_down = deaf(probe)
+    if upside_down is not None:
+        return upside_down
     if not unseen:
-        upside_down = deaf(probe)
-        if upside_down is not None:
-            return upside_down
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
     share, label, missing = min(unseen)
     text = f"only {share:.0%} of the {label} of the input reach an output; without any path: {missing}"

@@ -59,6 +59,13 @@ def test_tight_groups_that_are_the_classes_are_no_copies() -> None:
     assert asked("split_leakage", lambda: cut(x, y)).level == "info"
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_dense_curve_or_plane_is_no_set_of_copies(directions: int) -> None:
+    t = torch.rand(1500, directions, generator=draw(1)) * 6
+    x = torch.cat([torch.sin(t * turns) for turns in (1, 2, 0.5, 0.3, 0.7)], 1)
+    assert asked("split_leakage", lambda: cut(x, (t[:, 0] > 3).long())).level in ("ok", "info")
+
+
 def test_copies_mirrored_before_the_cut() -> None:
     x, y = smooth()
     finding = asked("split_leakage", lambda: cut(torch.cat((x, x.flip(-1))), y.repeat(2)))

@@ -6,6 +6,7 @@ copies from a dense region is a gap: the nearest row is many times nearer than t
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -17,7 +18,7 @@ from dlrun.checks._inputs import inputs, is_integer, labels, parts
 from dlrun.functional.nearest import row_sums
 
 DIFFERENT, AGREE, AMONG = 100, 0.95, 64
-AROUND, GAP, GROUPS, MOST = 16, 4.0, 3, 4096
+AROUND, GAP, RARE, GROUPS, MOST = 16, 4.0, 5.0, 3, 4096
 HELD, GRAPHS = 0.01, 64
 STEPS, LEAST_STEPS = 3, 4
 
@@ -66,7 +67,7 @@ def grown(subject: Subject, train: Rows, rows: Rows) -> float:
     distance = torch.stack([(one[near] - row).norm(dim=1).sort().values for near, row in zip(index, two, strict=True)])
     ratio = distance[:, 1:] / distance[:, :-1].clamp(min=1e-9 * float(distance.max()))
     jump, place = ratio[:, : AROUND // 2].max(1)
-    near = (jump > GAP) & (distance.gather(1, place[:, None]).flatten() > 0)
+    near = (jump > _gap(distance, place)) & (distance.gather(1, place[:, None]).flatten() > 0)
     if not bool(near.any()):
         return 0.0
     size = float((place[near] + 2).float().median())  # rows of a group, the row asked for among them
@@ -76,6 +77,16 @@ def grown(subject: Subject, train: Rows, rows: Rows) -> float:
     apart = (y[index[:, 0]] - z).abs().amax(1)
     equal = apart <= (1e-6 if classes is not None else 0.02 * float(y.std()))
     return float((near & equal).float().mean()) if float(equal[near].float().mean()) >= AGREE else 0.0
+
+
+def _gap(distance: Tensor, place: Tensor) -> float:
+    """How many times further the next row must be to be no neighbour: the fewer directions rows spread in, the further by chance.
+
+    In m directions the next row is r times further with a chance of r^-m; m is read off the rows beyond each gap (Levina, Bickel 2004).
+    """
+    beyond = distance.gather(1, place[:, None] + 1).flatten().clamp(min=1e-12)
+    rise = (distance[:, -1] / beyond).log() / (AROUND / (place + 2.0)).log()
+    return max(GAP, math.exp(min(RARE * float(rise.median()), 50.0)))
 
 
 def _table(rows: Rows) -> Tensor | None:

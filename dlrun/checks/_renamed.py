@@ -1,7 +1,8 @@
 """Labels that are numbered otherwise in val than in train, or whose columns stand in another order.
 
 Models of train are asked for val. Which class (or column) of val each guess stands for is read off one half of val and judged on the other,
-so that a new numbering must earn what it gains; inside train, where none can be right, the same must gain nothing.
+so that a new numbering must earn what it gains, and be told as well as train tells its own; inside train, where none can be right, the same
+must gain nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 from dlrun.checks._inputs import Table
 from dlrun.functional.relation import guesses
 
-LEAST, KNOWN, WHOLE, CERTAIN, CHANCE = 100, 0.15, 0.5, 4.5, 3.0
+LEAST, FEWEST = 100, 25
+KNOWN, WHOLE, AS_WELL, CERTAIN, CHANCE, STILL = 0.15, 0.5, 0.8, 4.5, 3.0, 0.4
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Renamed:
 def renamed(train: Table, val: Table) -> Renamed | None:
     """The clearest new numbering of val's labels; None where there is none."""
     columns = 1 if train.y.dim() == 1 else train.y.shape[1]
-    if min(len(train), len(val)) < LEAST or (train.classes is None and columns < 2):
+    if min(len(train), len(val)) < LEAST or (train.classes is None and columns < 2) or _moved(train.x, val.x) > STILL:
         return None
     asked = guesses(train.x, train.y, val.x, train.classes)
     half = len(train) // 2
@@ -49,9 +51,24 @@ def renamed(train: Table, val: Table) -> Renamed | None:
     found = []
     for guess, within in zip(asked, inside, strict=True):
         new, own = _judged(guess, val.y, train.classes), _judged(within, train.y[half:], train.classes)
-        if new and new.clear and not (own and own.z > CHANCE):
+        usual = _usual(within, train.y[half:], train.classes, new.order) if new else 0.0
+        if new and new.clear and new.moved > AS_WELL * usual and usual > KNOWN and not (own and own.z > CHANCE):
             found.append(new)
     return max(found, key=lambda one: one.moved, default=None)
+
+
+def _moved(one: Tensor, two: Tensor) -> float:
+    """How far the inputs moved, in standard deviations of the mean column: new numbers of labels leave inputs as they are."""
+    spread = one.std(0, correction=0)
+    kept = spread > 1e-9
+    return float(((two.mean(0) - one.mean(0)).abs() / spread.clamp(min=1e-9))[kept].mean()) if bool(kept.any()) else 0.0
+
+
+def _usual(guess: Tensor, y: Tensor, classes: int | None, order: list[int]) -> float:
+    """What the same model tells inside train of the labels that move."""
+    moved = [place for place, new in enumerate(order) if place != new]
+    found = _of_classes(guess, y, list(range(len(order))), moved) if classes else _of_columns(guess, y, list(range(len(order))), moved)
+    return found.plain if found else 0.0
 
 
 def _judged(guess: Tensor, y: Tensor, classes: int | None) -> Renamed | None:
@@ -96,7 +113,7 @@ def _of_classes(guess: Tensor, y: Tensor, order: list[int], moved: list[int]) ->
     """On the rows whose guess moves: how often it is right as it is and anew, beyond chance."""
     said = guess.argmax(1)
     rows = torch.isin(said, torch.tensor(moved))
-    if int(rows.sum()) < LEAST // 2:
+    if int(rows.sum()) < FEWEST:
         return None
     said, true = said[rows], y[rows]
     anew = torch.tensor(order)[said]

@@ -70,4 +70,5 @@ class Actor:
         if self.ended is None:
             code = self.process.close()
             self.ended = code, self.process.output()
+            self.process.errors.close()
         return self.ended

@@ -19,6 +19,7 @@ from typing import Any
 
 from dlrun.errors import MissingError, UsageError
 from dlrun.study.address import EXAMPLE
+from dlrun.study.aside import Aside
 from dlrun.study.pool import cores, thread_budget
 from dlrun.study.ray_actor import Actor
 from dlrun.study.setting import Setting
@@ -57,12 +58,12 @@ class RayPlace:
 class RayPool:
     """Up to `count` actors with `threads` threads each; a `Backend`."""
 
-    def __init__(self, count: int, threads: int, gpus: float = 0.0, *, spread: bool = False, own: bool = False) -> None:
+    def __init__(self, count: int, threads: int, gpus: float = 0.0, *, spread: bool = False) -> None:
         import ray
 
         options = {"num_cpus": threads, "num_gpus": gpus, "max_concurrency": 4, "max_restarts": 0}
         self._make = ray.remote(Actor).options(**options, scheduling_strategy="SPREAD" if spread else "DEFAULT")
-        self._ray, self._own = ray, own
+        self._ray, self._aside = ray, Aside("ray_")
         self.count, self.threads = count, threads
         self.processes: list[RayPlace] = []
         self.outputs: list[str] = []
@@ -161,6 +162,7 @@ class RayPool:
         if self._proof:
             self._proven.unlink(missing_ok=True)
         self._ray.shutdown()
+        self._aside.end()
 
 
 def _differences(facts: Message) -> list[Message]:
@@ -225,7 +227,7 @@ def _fitting(ray: Any, workers: int | None, device: str, *, own: bool, server: b
     threads = min(smallest, max(1, processors // count)) if not own else thread_budget(count, os.environ)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
-    return RayPool(count, threads, min(1.0, cards / count), spread=bool(others), own=own)
+    return RayPool(count, threads, min(1.0, cards / count), spread=bool(others))
 
 
 def _first(error: BaseException) -> str:

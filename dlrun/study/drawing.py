@@ -150,7 +150,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 def _legend(axes: Any, scale: Scale) -> None:
     """What the colours mean, above the panel."""
     places = scale.ticks(3) if scale.numeric else [(0.0, name) for name in scale.names[: len(COLOURS)]]
-    colours = [colormaps["viridis"](0.92 * at) for at, _ in places] if scale.numeric else [scale.colour(name) for name in scale.names]
+    colours = [colormaps["viridis"](0.92 * at) for at, _ in places] if scale.numeric else COLOURS
     handles = [axes.plot([], [], color=colour, lw=3)[0] for colour in colours[: len(places)]]
     labels = [literal(clip(text, 18)) for _, text in places]
     title = literal(clip(scale.key, 40))

@@ -184,15 +184,20 @@ def draw_slices(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
         mine = [cell for cell in have if key in cell.params]
         scale = Scale(key, mine or have)
         for cell in mine:
-            x, colour = scale.at(cell.params[key]), MARK if cell is best else COLOURS[0]
+            x, colour = scale.at(cell.params[key]) + _aside(scale, cell.number), MARK if cell is best else COLOURS[0]
             if cell.interval:
                 axes.plot([x, x], cell.interval, color=colour, lw=1, alpha=0.6)
             axes.plot([x], [cell.value], "o", color=colour, ms=5 if cell is best else 3.5, zorder=3 if cell is best else 2, alpha=0.85)
         ticks = scale.ticks()
         axes.set_xticks([at for at, _ in ticks], [literal(text) for _, text in ticks], rotation=0 if len(ticks) < 6 else 30)
-        axes.set(xlabel=literal(clip(key, 40)), ylabel=literal(goal.metric), ylim=limits, xlim=(-0.06, 1.06))
+        axes.set(xlabel=literal(clip(key, 40)), ylabel=literal(goal.metric), ylim=limits, xlim=(-0.12, 1.12))
         axes.grid(axis="y", color="0.9", lw=0.6)
         axes.set_axisbelow(True)
+
+
+def _aside(scale: Scale, number: int) -> float:
+    """How far beside a name a cell is drawn, so that cells of one name can be told apart; none where numbers stand."""
+    return 0.0 if scale.numeric else 0.2 * ((number * 0.618) % 1 - 0.5) / max(1, len(scale.names) - 1)
 
 
 def draw_parallel(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goal: Goal) -> None:

@@ -33,13 +33,18 @@ OPTIONS = [
 ]
 
 
-def seconds(command: Sequence[str], folder: Path) -> float:
-    """Wall time of `command`, which must succeed."""
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"error: {' '.join(command)} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
-    return time.perf_counter() - start
+def seconds(command: Sequence[str], folder: Path, until: str | None = None) -> float:
+    """Wall time of `command`, which must succeed; or its time up to the line that has `until` in it, while it still draws figures."""
+    start, wall, said = time.perf_counter(), None, list[str]()
+    piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=folder, env=environment(), text=True, **piped) as process:  # type: ignore[call-overload]
+        for line in process.stdout:
+            said.append(line)
+            if until is not None and wall is None and until in line:
+                wall = time.perf_counter() - start
+    if process.returncode or (until is not None and wall is None):
+        raise SystemExit(f"error: {' '.join(command)} exited with {process.returncode}:\n{''.join(said)[-2000:]}")
+    return wall or time.perf_counter() - start
 
 
 def study(workers: int | None = None) -> Sample:
@@ -48,7 +53,7 @@ def study(workers: int | None = None) -> Sample:
         folder = Path(name)
         words = [*OPTIONS, f"optimizer.lr={','.join(RATES)}", f"seed=range({SEEDS})"]
         placed = [] if workers is None else ["--workers", str(workers)]
-        wall = seconds([*dlrun(), "sweep", *words, *placed], folder)
+        wall = seconds([*dlrun(), "sweep", *words, *placed], folder, until=": results.csv, runs/")
         runs = [json.loads(path.read_text("utf-8"))["status"] for path in folder.glob("outputs/sweeps/*/runs/*/summary.json")]
     if runs != ["finished"] * len(RATES) * SEEDS:
         raise SystemExit(f"error: {len(runs)} runs, not {len(RATES) * SEEDS} finished ones: what was measured is not what was promised")

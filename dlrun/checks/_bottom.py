@@ -7,6 +7,7 @@ its outputs together (log-probabilities, the volume of a flow). So a fall counts
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -50,11 +51,10 @@ def _falling(asked: Probe) -> Iterator[tuple[str, list[float]]]:
     for number, t in enumerate(tensors(asked.outputs)):
         if not t.is_floating_point() or not t.dim() or len(t) != rows or any(t.shape == k.shape and torch.equal(t, k) for k in known):
             continue
-        for name, way in _ways(t):
-            for sign in (1.0, -1.0):
-                losses = _losses(lambda by, t=t, way=way: _at(asked, t, t + by * way), sign)  # type: ignore[misc]
-                if losses and _endless(losses) and _everywhere(asked, t, sign * way):
-                    yield f"{name} of output {number + 1}" if name else f"output {number + 1}", losses
+        for (name, way), sign in itertools.product(_ways(t), (1.0, -1.0)):
+            losses = _losses(lambda by, t=t, way=way: _at(asked, t, t + by * way), sign)  # type: ignore[misc]
+            if losses and _endless(losses) and _everywhere(asked, t, sign * way):
+                yield f"{name} of output {number + 1}" if name else f"output {number + 1}", losses
 
 
 def _ways(t: Tensor) -> list[tuple[str, Tensor]]:
@@ -109,12 +109,10 @@ def _by_network(subject: Subject, asked: Probe) -> str | None:
         ways = [("", torch.ones_like(bias))]
         if 2 <= len(bias) <= COLUMNS:
             ways += [(f"[{j}]", way) for j, way in enumerate(torch.eye(len(bias)).to(bias))]
-        for name, way in ways:
-            for sign in (1.0, -1.0):
-                losses = _losses(lambda by, way=way, bias=bias: _moved(subject, asked, bias, by * way)[0], sign)  # type: ignore[misc]
-                pulled = bool(losses) and _endless(losses) and _moved(subject, asked, bias, sign * STEPS[0] * way)[1]
-                if pulled:
-                    return f"{own[id(part)]}.bias{name}" if sign > 0 else f"minus {own[id(part)]}.bias{name}"
+        for (name, way), sign in itertools.product(ways, (1.0, -1.0)):
+            losses = _losses(lambda by, way=way, bias=bias: _moved(subject, asked, bias, by * way)[0], sign)  # type: ignore[misc]
+            if losses and _endless(losses) and _moved(subject, asked, bias, sign * STEPS[0] * way)[1]:
+                return f"{own[id(part)]}.bias{name}" if sign > 0 else f"minus {own[id(part)]}.bias{name}"
     return None
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from dlrun.checks._bottom import bottomless
 from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
-from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
 from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
 
@@ -37,9 +37,14 @@ def loss_direction(subject: Subject) -> Finding:
         return opposed(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
     if subject.kind == "contrastive":
         return contrast(subject, asked)
-    endless = bottomless(subject, asked) if subject.kind != "gan" else None
-    if endless is not None:
-        return endless
+    found = _direction(subject, asked)
+    if found.level in LOUD or subject.kind in ("gan", "vae"):  # of players one falls as the other rises; a VAE's terms: loss_terms
+        return found
+    return bottomless(subject, asked) or found
+
+
+def _direction(subject: Subject, asked: Probe) -> Finding:
+    """The verdict on slopes beside targets."""
     if asked.targets.mode not in ("labels", "numbers", "shares"):
         reason = (
             "classes: see ce_gradient_signature" if asked.targets.mode == "classes" else "there are no targets in the form of the outputs"

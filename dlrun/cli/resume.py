@@ -27,7 +27,7 @@ def run(arguments: Arguments) -> int:
         beyond = f", beyond train.steps={wanted}" if "train.steps" in changed and wanted is not None and wanted < done else ""
         print(f"{path} is finished at step {done}{beyond}: nothing to do", file=sys.stderr if arguments.flag("json") else sys.stdout)
         return print_summary(arguments, {**summary, "run_dir": str(path)}, 0)
-    background = start_copies(config)
+    background = start_copies(config, path)
     from dlrun.train import resume
 
     with open_console(arguments) as console:

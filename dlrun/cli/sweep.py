@@ -9,6 +9,7 @@ from typing import Any
 
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import config_dir, load_named_plugins
+from dlrun.cli.sweep_copies import announced, upload
 from dlrun.cli.train import open_console
 from dlrun.config.places import is_experiment_name, printable
 from dlrun.errors import UsageError
@@ -40,7 +41,7 @@ def run(arguments: Arguments) -> int:
         pool.close()
         raise
     with open_console(arguments) as console:
-        for note in asked.first.notes:
+        for note in (*asked.first.notes, *announced(asked.first, folder)):
             console.line(note)
         console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
         folder_of = config_dir(arguments)
@@ -56,6 +57,7 @@ def run(arguments: Arguments) -> int:
 
         with open_console(arguments) as console:
             tidy(found, folder.absolute(), storage, asked.space, console, draw=not arguments.flag("json"), said=guide.said)
+            upload(asked.first, found, folder, console)
     return code
 
 

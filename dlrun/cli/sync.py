@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,9 @@ def run(arguments: Arguments) -> int:
     if not arguments.positional:
         raise UsageError("dlrun sync takes run directories: dlrun sync outputs/default/*")
     changed = changes(arguments)
-    from dlrun.sinks.uploading import upload_all
-
     results: list[dict[str, Any]] = []
-    for word in dict.fromkeys(arguments.positional):
-        results.append({"run": word, **_job(Path(word).expanduser(), changed, bool(arguments.flag("fresh")))})
-    waiting = [result for result in results if "job" in result]
-    answers = upload_all([result["job"] for result in waiting])
-    for result in results:
-        result.update(next(answers) if result.pop("job", None) else {})
+    for result in synced(list(dict.fromkeys(arguments.positional)), changed, fresh=bool(arguments.flag("fresh"))):
+        results.append(result)
         if not arguments.flag("json"):
             _tell(result)
     code = 0 if all(result["ok"] for result in results) else 3
@@ -40,6 +35,17 @@ def run(arguments: Arguments) -> int:
 
         sys.stdout.write(json.dumps({"ok": not code, "runs": results, "exit_code": code}, indent=1) + "\n")
     return code
+
+
+def synced(words: Sequence[str], changed: dict[str, Any], *, fresh: bool = False) -> Iterator[dict[str, Any]]:
+    """Upload runs one after another, in one process; what came of each: {"run", "ok", "message", ...}."""
+    from dlrun.sinks.uploading import upload_all
+
+    results = [{"run": word, **_job(Path(word).expanduser(), changed, fresh)} for word in words]
+    answers = upload_all([result["job"] for result in results if "job" in result])
+    for result in results:
+        result.update(next(answers) if result.pop("job", None) else {})
+        yield result
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -85,7 +91,7 @@ def _job(directory: Path, changed: dict[str, Any], fresh: bool) -> dict[str, Any
         configured = changed.get("mode") or saved["log"]["wandb"]["mode"]
         if configured == "disabled":
             return {"ok": True, "rows": 0, "message": "left alone, W&B was disabled for it; to upload it: log.wandb.mode=online"}
-        options, notes = _options(saved, changed)
+        options, notes = _options(saved, changed, directory)
     except (DlrunError, OSError) as error:
         return {"ok": False, "message": str(error).split("\n")[0]}
     return {"notes": notes, "job": {"run_dir": str(directory.absolute()), "options": options, "fresh": fresh}}
@@ -121,11 +127,11 @@ def _owner(directory: Path) -> str | None:
     return None
 
 
-def _options(saved: dict[str, Any], changed: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _options(saved: dict[str, Any], changed: dict[str, Any], directory: Path) -> tuple[dict[str, Any], list[str]]:
     """As `wandb_options` for a training, from the saved config with `changed` on top; WANDB_MODE says nothing here."""
     from dlrun.config.kinds import MisfitError, kind_of
     from dlrun.config.schema import settings
-    from dlrun.sinks.wandb_options import resolve_own, wandb_options
+    from dlrun.sinks.wandb_options import resolve_own, study_of, wandb_options
 
     kinds = {key: kind_of(annotation) for key, annotation in settings().classes["Wandb"].items()}
     defaults = {"tags": [], "log_model": False}
@@ -137,4 +143,4 @@ def _options(saved: dict[str, Any], changed: dict[str, Any]) -> tuple[dict[str, 
     tags = [tag for tag in saved.get("tags") or [] if isinstance(tag, str)]
     about = {"tags": tags, "experiment": saved.get("experiment") if isinstance(saved.get("experiment"), str) else None}
     environ = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_DISABLED")}
-    return wandb_options({"log": {"wandb": written}}, {"log": {"wandb": values}, **about}, environ)
+    return wandb_options({"log": {"wandb": written}}, {"log": {"wandb": values}, **about}, environ, study_of(directory))

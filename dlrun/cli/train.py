@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
@@ -22,12 +23,13 @@ def run(arguments: Arguments) -> int:
     return print_summary(arguments, summary, code)
 
 
-def start_copies(config: Any) -> Any:
-    """The process that copies metrics to W&B and TensorBoard: started now, told later which run it is for."""
+def start_copies(config: Any, run_dir: Path | None = None) -> Any:
+    """The process that copies metrics to W&B and TensorBoard: started now, told later which run it is for (a new one has no folder yet)."""
     from dlrun.sinks.background import start
-    from dlrun.sinks.wandb_options import wandb_options
+    from dlrun.sinks.wandb_options import study_of, wandb_options
 
-    options, notes = wandb_options(config.saved, config.resolved, os.environ)
+    study = None if run_dir is None else study_of(run_dir)
+    options, notes = wandb_options(config.saved, config.resolved, os.environ, study)
     tensorboard = config.resolved["log"]["tensorboard"]
     if tensorboard:
         need_tensorboard()

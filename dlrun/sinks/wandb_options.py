@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 VARIABLES = {
@@ -27,10 +28,18 @@ OWN = re.compile(rf"\$\{{oc\.env:({'|'.join(VARIABLES.values())})(,[^${{}}]*)?\}
 Options = dict[str, Any]
 
 
-def wandb_options(saved: Mapping[str, Any], resolved: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Options, list[str]]:
+def study_of(run_dir: Path) -> str | None:
+    """The study whose run this is, by where it lies: `STUDY/runs/RUN`."""
+    place = run_dir.absolute().parent
+    return place.parent.name if place.name == "runs" and (place.parent / "study.yaml").is_file() else None
+
+
+def wandb_options(
+    saved: Mapping[str, Any], resolved: Mapping[str, Any], environ: Mapping[str, str], study: str | None = None
+) -> tuple[Options, list[str]]:
     """What the copy for W&B needs to know, and lines to print for what is not as it was asked for.
 
-    `saved` and `resolved` are the whole config, without and with the values that come from the environment.
+    `saved` and `resolved` are the whole config, without and with the values that come from the environment; `study` is whose run it is.
     """
     written, values = saved["log"]["wandb"], resolved["log"]["wandb"]
     mode, notes = wanted_mode(values["mode"], environ)
@@ -50,7 +59,7 @@ def wandb_options(saved: Mapping[str, Any], resolved: Mapping[str, Any], environ
     if len(own) < len(tags):
         notes.append("tags: those that come from the environment are kept from W&B: say WANDB_TAGS=... if they are no secret")
     options["tags"] = list(dict.fromkeys([*resolve_own(own, environ), *(options["tags"] or [])]))
-    options["group"] = options["group"] or resolved.get("experiment")
+    options["group"] = options["group"] or study or resolved.get("experiment")
     options["project"] = options["project"] or "dlrun"
     options["dir"], options["silent"] = environ.get("WANDB_DIR") or None, truth(environ.get("WANDB_SILENT"))
     return options, notes if mode != "disabled" else []

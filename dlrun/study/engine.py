@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from dlrun.errors import MissingError
@@ -129,8 +128,6 @@ class Driver:
         asked = {key: value for key, value in asdict(self.question).items() if key not in ("trials", "timeout")}
         new = self.ledger.open(asked, identity(self.question))
         write_question(self.question, self.folder, self.setting.storage, joins=not new)
-        for text in copies(cells, self.folder):
-            self.console.line(text)
         self.ledger.add(cells, self.first)
         if not new and not any(not is_gone(owner) for owner in self.ledger.owners()):
             again = self.ledger.retry(AGAIN)
@@ -283,16 +280,3 @@ class Driver:
         if code != 0 and wanted:
             self.pool.start(wanted)
             self.pool.tell(self.setting)
-
-
-def copies(cells: Sequence[Cell], folder: Path) -> list[str]:
-    """What is said of copies that the config asks for: workers write none while they train."""
-    from dlrun.config.reading import parse
-
-    logs = [parse(cell.jobs[0].text.encode(), "config.yaml").values["log"] for cell in cells[:1]]
-    said = []
-    if any(log["wandb"]["mode"] != "disabled" for log in logs):
-        said.append(f"W&B: nothing is written while a study runs; afterwards: dlrun sync {quote(str(folder))}/runs/*")
-    if any(log["tensorboard"] for log in logs):
-        said.append("log.tensorboard has no effect in a study: metrics.jsonl of each run has it all")
-    return said

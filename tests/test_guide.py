@@ -18,6 +18,7 @@ from dlrun.cli.arguments import parse
 from dlrun.cli.help import is_there
 from dlrun.cli.keys import root_keys
 from dlrun.config import compose
+from dlrun.study.asking import ask
 from dlrun.config.places import GROUPS, part_names
 from dlrun.errors import UsageError
 
@@ -44,7 +45,10 @@ def command_trouble(line: str) -> str:
             return f"this version has no dlrun {arguments.command}"
         if strange := [word for word in arguments.positional if not known_word(arguments.command, word)]:
             return f"what is {strange[0]}?"
-        compose(arguments.overrides)
+        if arguments.command == "sweep":
+            ask(arguments.overrides, {})
+        else:
+            compose(arguments.overrides)
     except UsageError as error:
         return str(error)
     return ""

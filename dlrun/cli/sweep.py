@@ -48,10 +48,7 @@ def run(arguments: Arguments) -> int:
         means = Means(tuple(arguments.plugins), None if folder_of is None else str(folder_of), guide=guide)
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
-        from dlrun.rundir import jsonable
-
-        sys.stdout.write(json.dumps(jsonable({**found, "exit_code": code}), indent=1, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        _document({**found, "exit_code": code})
     if code not in (130, 143):
         from dlrun.study.aftermath import tidy
 
@@ -59,6 +56,14 @@ def run(arguments: Arguments) -> int:
             tidy(found, folder.absolute(), storage, asked.space, console, draw=not arguments.flag("json"), said=guide.said)
             upload(asked.first, found, folder, console)
     return code
+
+
+def _document(found: dict[str, Any]) -> None:
+    """The study as JSON on stdout, whole before anything else is made of it."""
+    from dlrun.rundir import jsonable
+
+    sys.stdout.write(json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def _size(asked: Any) -> str:

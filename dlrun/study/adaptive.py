@@ -43,7 +43,7 @@ class Asker:
 
     def _ask(self, first: Callable[[Cell], bool]) -> int:
         """Ask for one cell and enter it; how many jobs that makes: none where another driver was faster."""
-        trials = trials_of(self.search.space, self.ledger)
+        trials = trials_of(self.search.space, self.ledger, curves=False)
         number = len(trials)
         points = self.search.next(number, trials) if self.trials is None or number < self.trials else None
         if points is None:

@@ -107,7 +107,7 @@ class Driver:
         self._enter(cells)
         self.since = self.ledger.clock()
         params = {cell["number"]: cell["params"] for cell in self.ledger.cells()}
-        self.view = View(self.console, params)
+        self.view = View(self.console, params, self.guide.planned if self.guide else None)
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._free()

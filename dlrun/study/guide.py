@@ -50,6 +50,15 @@ class Guide:
         """Whether more jobs may still come."""
         return self.decide is not None if self.asker is None else not self.asker.over or self.decide is not None
 
+    @property
+    def planned(self) -> int | None:
+        """Runs of a search, 0 where it ends with the time alone; None: those of a grid, which are all entered at once."""
+        if not self.searched:
+            return None
+        question, space = self.asked.question, self.asked.space
+        most = space.size() if space.is_grid else None
+        return min((count for count in (question.trials, most) if count), default=0) * len(question.seeds)
+
     def settle(self) -> Goal | None:
         """The goal where it has to be known before the first run: if nobody named it, the first cell is built to see what it chooses by."""
         if self.goal is None and (self.searched or self.every):
@@ -99,11 +108,7 @@ class Guide:
         return None if self.asker is None else self.asker.problem
 
     def _preview(self, rows: Rows) -> None:
-        question = self.asked.question
-        planned: int | None = len(rows)
-        if self.searched:
-            most = self.asked.space.size() if self.asked.space.is_grid else None
-            planned = min((count for count in (question.trials, most) if count), default=0) * len(question.seeds)
+        planned = len(rows) if self.planned is None else max(self.planned, len(rows)) if self.planned else 0
         if planned and self.preview.estimate is None and (said := self.preview.look(rows, self.ledger.clock(), planned, self._steps())):
             self.console.line(said)
 

@@ -90,12 +90,13 @@ def distribution(axis: Axis) -> Any:
     return FloatDistribution(float(axis.low), float(axis.high), log=axis.log)
 
 
-def trials_of(space: Space, ledger: Ledger) -> list[Trial]:
-    """Every cell of the ledger as a trial, in order."""
+def trials_of(space: Space, ledger: Ledger, *, curves: bool = True) -> list[Trial]:
+    """Every cell of the ledger as a trial, in order; without `curves` intermediate values only where a sampler reads them."""
     jobs: dict[int, list[dict[str, Any]]] = {}
     for job in ledger.states():
         jobs.setdefault(job["cell"], []).append(job)
-    readings = ledger.readings()
+    wanted = curves or any(job["state"] == "pruned" for found in jobs.values() for job in found)
+    readings = ledger.readings() if wanted else {}
     return [_trial(space, cell, jobs.get(cell["number"], []), readings) for cell in ledger.cells()]
 
 

@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 class View:
     """Prints through `console`; on a terminal a few lines about the study stand below all others."""
 
-    def __init__(self, console: Console, params: Mapping[int, Mapping[str, Any]]) -> None:
-        self.console, self.params = console, params
+    def __init__(self, console: Console, params: Mapping[int, Mapping[str, Any]], planned: int | None = None) -> None:
+        self.console, self.params, self.planned = console, params, planned
         self._next = time.monotonic() + PLAIN_SECONDS
 
     def name(self, row: Row) -> str:
@@ -39,10 +39,10 @@ class View:
     def show(self, rows: Sequence[Row], goal: Goal | None, clock: float, readings: Mapping[int, tuple[int, float]]) -> None:
         """Where the study stands."""
         if self.console.live:
-            self.console.panel([headline(rows, goal, clock), *self._running(rows, readings)])
+            self.console.panel([headline(rows, goal, clock, self.planned), *self._running(rows, readings)])
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            self.console.line(headline(rows, goal, clock))
+            self.console.line(headline(rows, goal, clock, self.planned))
 
     def _running(self, rows: Sequence[Row], readings: Mapping[int, tuple[int, float]]) -> list[str]:
         running = [row for row in rows if row["state"] == "running"]
@@ -53,11 +53,15 @@ class View:
         return texts + ([f"  and {len(running) - MOST_RUNNING} more"] if len(running) > MOST_RUNNING else [])
 
 
-def headline(rows: Sequence[Row], goal: Goal | None, clock: float) -> str:
-    """Done, running, failed, the best run so far, and how long it will take."""
+def headline(rows: Sequence[Row], goal: Goal | None, clock: float, planned: int | None = None) -> str:
+    """Done, running, failed, the best run so far, and how long it will take.
+
+    `planned`: runs of a search that enters them one by one; 0 where it goes on until it is stopped.
+    """
     counts = {state: sum(row["state"] == state for row in rows) for state in ("finished", "running", "failed", "pruned", "waiting")}
-    left = remaining(rows, clock)
-    texts = [f"{counts['finished']}/{len(rows)} runs finished", f"{counts['running']} running"]
+    left = remaining(rows, clock, planned)
+    total = "" if planned == 0 else f"/{max(planned or 0, len(rows))}"
+    texts = [f"{counts['finished']}{total} runs finished", f"{counts['running']} running"]
     texts += [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
     texts += [f"{duration(left)} left"] if left is not None else []
     have = [row for row in rows if row["state"] == "finished"]
@@ -67,9 +71,11 @@ def headline(rows: Sequence[Row], goal: Goal | None, clock: float) -> str:
     return " · ".join(texts)
 
 
-def remaining(rows: Sequence[Row], clock: float) -> float | None:
-    """Seconds until all are done at the pace of the newest ones; None where none is done."""
-    waiting = sum(row["state"] not in DONE for row in rows)
+def remaining(rows: Sequence[Row], clock: float, planned: int | None = None) -> float | None:
+    """Seconds until all are done at the pace of the newest ones; None where none is done, or nobody knows how many there will be."""
+    waiting = sum(row["state"] not in DONE for row in rows) + max(0, (planned or 0) - len(rows))
+    if planned == 0:
+        return None
     done = sorted((row for row in rows if row["state"] in DONE and row["ended"] and row["began"]), key=lambda row: row["ended"])[-50:]
     if not waiting or not done:
         return None

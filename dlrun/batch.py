@@ -69,6 +69,10 @@ class Batch(Mapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._leaves
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The leaf called `key`, or `default`; Mapping's own way raises and catches an error where there is none, at every step."""
+        return self._leaves.get(key, default)
+
     def __len__(self) -> int:
         if self._rows < 0:
             sizes = {tensor.shape[0] if tensor.dim() else -1 for tensor in leaves(self._leaves)}

@@ -18,6 +18,7 @@ from dlrun.baselines import baselines
 from dlrun.config import compose
 from dlrun.errors import UsageError
 from dlrun.evaluate import evaluate
+from dlrun.functional.classes import all_count
 from dlrun.functional.scores import Scores
 from dlrun.run import Run
 from dlrun.scoring import of_classes, of_labels
@@ -278,3 +279,16 @@ def test_a_users_metric_gets_what_the_network_gives(built: Callable[..., Run], m
 def test_a_function_without_outputs_gives_the_loss(built: Callable[..., Run]) -> None:
     run = built("column", ONE[:, None], lambda: nn.BCELoss())
     assert isinstance(run.task.criterion, nn.BCELoss) and run.scores.name == "probabilities"
+
+
+def test_masked_targets_are_seen_again_once_they_are_changed() -> None:
+    y = torch.tensor([0, 1, 2])
+    assert all_count(y) and all_count(y)
+    y[1] = -100
+    assert not all_count(y)
+    with torch.inference_mode():
+        z = torch.tensor([0, 1])
+        assert all_count(z)
+        z[0] = -1
+        assert not all_count(z)
+    assert not all_count(torch.tensor([0.0, float("nan")])) and not all_count(torch.zeros(0))

@@ -22,6 +22,7 @@ from dlrun.study.preview import Preview, estimated
 from dlrun.study.pruning import FACTOR, give_up, is_rung, judge, promoted
 from dlrun.study.record import trials_of
 from dlrun.study.space import Space, read_words
+from dlrun.study.view import headline
 
 GOAL = Goal("val/accuracy", "max")
 
@@ -238,3 +239,10 @@ def test_a_preview_waits_for_a_warm_run_or_judges_a_long_one_by_its_steps(tmp_pa
     (tmp_path / "runs" / "00001-s0").mkdir()
     assert "4 runs of about 1.0 s on 1 workers: 6.0 s" in str(quick.look([cold, warm, waiting], 104.0, 4, {}))
     assert str(quick.compared([cold, warm])).startswith("2 runs instead of 4 took 4.0 s (predicted 6.0 s)")
+
+
+def test_a_search_counts_the_runs_to_come_and_names_no_time_where_there_is_no_end() -> None:
+    rows = [{"cell": n, "seed": 0, "state": "finished", "began": 10.0 * n, "ended": 10.0 * n + 10, "value": 0.5} for n in range(2)]
+    assert headline(rows, None, 20.0, 6) == "2/6 runs finished · 0 running · 40 s left"
+    assert headline(rows, None, 20.0, 0) == "2 runs finished · 0 running"
+    assert headline(rows, None, 20.0) == "2/2 runs finished · 0 running"

@@ -239,6 +239,11 @@ def test_a_preview_waits_for_a_warm_run_or_judges_a_long_one_by_its_steps(tmp_pa
     (tmp_path / "runs" / "00001-s0").mkdir()
     assert "4 runs of about 1.0 s on 1 workers: 6.0 s" in str(quick.look([cold, warm, waiting], 104.0, 4, {}))
     assert str(quick.compared([cold, warm])).startswith("2 runs instead of 4 took 4.0 s (predicted 6.0 s)")
+    later = Preview(tmp_path, 1, since=200.0)
+    third, fourth = {**cold, "cell": 2, "began": 201.0, "ended": 203.0}, {**cold, "cell": 3, "began": 203.0, "ended": 204.0}
+    (tmp_path / "runs" / "00003-s0").mkdir()
+    assert "2 runs of about 1.0 s on 1 workers: 3.0 s" in str(later.look([cold, warm, third, fourth, waiting], 204.0, 4, {}))
+    assert str(later.compared([cold, warm, third, fourth])).startswith("took 3.0 s (predicted 3.0 s)"), "not the pause before"
 
 
 def test_a_search_counts_the_runs_to_come_and_names_no_time_where_there_is_no_end() -> None:

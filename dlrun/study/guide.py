@@ -73,7 +73,7 @@ class Guide:
     def begin(self, ledger: Ledger, folder: Path, pool: Backend, console: Console, first: Callable[[Cell], bool]) -> None:
         """The study is open: the first cells of a search are entered."""
         self.ledger, self.folder, self.pool, self.console, self.first = ledger, folder, pool, console, first
-        self.preview = Preview(folder, pool.count)
+        self.preview = Preview(folder, pool.count, ledger.clock())
         if self.searched:
             from dlrun.study.adaptive import Asker
             from dlrun.study.search import Search

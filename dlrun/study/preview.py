@@ -32,10 +32,13 @@ class Estimate:
 
 
 class Preview:
-    """Looks at a study's first runs until it can tell: at the first that began in a warm worker, or at one that takes long."""
+    """Looks at a study's first runs until it can tell: at the first that began in a warm worker, or at one that takes long.
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.folder, self.workers, self.estimate = folder, max(1, workers), None
+    `since`: when this driver came, by the database's clock; what was done before is no matter of its own.
+    """
+
+    def __init__(self, folder: Path, workers: int, since: float = 0.0) -> None:
+        self.folder, self.workers, self.since, self.estimate = folder, max(1, workers), since, None
 
     estimate: Estimate | None
 
@@ -43,7 +46,8 @@ class Preview:
         """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
         if self.estimate is not None or all(row["state"] in DONE for row in rows):
             return None
-        begun = sorted((row for row in rows if row["began"] is not None), key=lambda row: row["began"])
+        planned -= sum(row["state"] in DONE and (row["ended"] or 0.0) < self.since for row in rows)  # done before this driver came
+        begun = sorted((row for row in rows if (row["began"] or -1.0) >= self.since), key=lambda row: row["began"])
         done = [row for row in begun if row["state"] == "finished"]
         late = [row for row in done if row["began"] >= min(other["ended"] for other in done)]  # its worker was warm
         for row in late[:1] or [row for row in begun if row["state"] == "running"][:1]:
@@ -63,11 +67,11 @@ class Preview:
 
     def compared(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Predicted against actual, once all is done; None where too little was predicted to compare."""
-        done = [row for row in rows if row["state"] in DONE and row["began"] and row["ended"]]
+        done = [row for row in rows if row["state"] in DONE and row["began"] and (row["ended"] or 0.0) >= self.since]
         if self.estimate is None or len(done) < 2:
             return None
         runs = "" if len(done) == self.estimate.runs else f"{len(done)} runs instead of {self.estimate.runs} "
-        seconds = max(row["ended"] for row in done) - min(row["began"] for row in done)
+        seconds = max(row["ended"] for row in done) - max(self.since, min(row["began"] for row in done))
         wrote = sum(size_of(Path(run_of(self.folder, row))) for row in done)
         guess = self.estimate
         return f"{runs}took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"

@@ -23,12 +23,14 @@ CHOICES = {
     "step": ("best", "last"),
     "backend": ("local", "ray", "slurm"),
     "cfg": ("job",),
+    "search": ("grid", "random", "qmc", "tpe"),
+    "prune": ("none", "halving"),
 }
 RUN_COMMANDS = ("resume", "eval", "report", "compare", "sync", "replay", "probe")
 WORDS = {
     "completion": ("bash", "zsh", "fish"),
     "verify": ("resume", "accumulate", "workers", "compile", "precision"),
-    "ls": (*GROUPS, "experiment", "runs"),
+    "ls": (*GROUPS, "experiment", "sweep", "runs"),
 }
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-KINDS = (*GROUPS, "experiment", "runs")
+FILES = ("experiment", "sweep")
+KINDS = (*GROUPS, *FILES, "runs")
 
 
 def run(arguments: Arguments) -> int:
@@ -29,7 +30,7 @@ def run(arguments: Arguments) -> int:
     folder = arguments.text("config-dir")
     dirs = search_dirs(os.path.expanduser(folder) if folder else None)
     kind = arguments.positional[0] if arguments.positional else None
-    kind = {"experiments": "experiment", "run": "runs"}.get(str(kind), kind)
+    kind = {"experiments": "experiment", "sweeps": "sweep", "run": "runs"}.get(str(kind), kind)
     if kind == "runs":
         from dlrun.cli.runs import list_runs
 
@@ -52,7 +53,7 @@ def _unknown(kind: str) -> None:
 
 def _parts(arguments: Arguments, kind: str | None, dirs: list[str]) -> int:
     tag = arguments.text("tag")
-    kinds = [kind] if kind else ["experiment"] if tag else [*GROUPS, "experiment"]
+    kinds = [kind] if kind else ["experiment"] if tag else [*GROUPS, *FILES]
     found = {each: list(_entries(each, dirs, tag)) for each in kinds}
     if arguments.flag("json"):
         import json
@@ -72,13 +73,13 @@ def _parts(arguments: Arguments, kind: str | None, dirs: list[str]) -> int:
 
 
 def _entries(kind: str, dirs: list[str], tag: str | None) -> Iterator[dict[str, Any]]:
-    if kind == "experiment":
-        for name in experiment_names(dirs):
-            path = find_yaml("experiment", name, dirs)
+    if kind in FILES and not (kind == "sweep" and tag):
+        for name in experiment_names(dirs, kind):
+            path = find_yaml(kind, name, dirs)
             text = read_text(path) if path else ""
             tags = tags_of(text)
             if tag is None or tag in tags:
-                yield {"name": name, "summary": first_comment(text), "tags": tags}
+                yield {"name": name, "summary": first_comment(text), **({"tags": tags} if kind == "experiment" else {})}
         return
     if tag is not None:
         raise UsageError(f"--tag: experiments and runs have tags, a {kind} has none")

@@ -185,8 +185,8 @@ def _values(typed: Typed, key: str) -> tuple[Found, tuple[str, ...]]:
     if key in slots or key in SLOT_GROUPS or (group == "augment" and key.count(".") == 1):
         empty = [("null", "none of them")] if group in EMPTY_ALLOWED else []
         return [*((name, typed.summary(group, name)) for name in typed.names(group)), *empty], ()
-    if key == "experiment":
-        return [(name, typed.summary("experiment", name)) for name in experiment_names(typed.dirs)], ()
+    if key in ("experiment", "sweep"):
+        return [(name, typed.summary(key, name)) for name in experiment_names(typed.dirs, key)], ()
     if key == "arm":
         return [(name, "") for name in typed.arms()], ()
     if key in FOLDERS:

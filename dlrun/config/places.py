@@ -83,9 +83,9 @@ def part_names(group: str) -> list[str]:
     return sorted({*builtin_names(group), *plugin_parts(group)})
 
 
-def experiment_names(dirs: list[str]) -> list[str]:
-    """Every experiment in `dirs`."""
-    return sorted({name for directory in dirs for name in stems(os.path.join(directory, "experiment"), ".yaml")})
+def experiment_names(dirs: list[str], group: str = "experiment") -> list[str]:
+    """Every experiment (or sweep) in `dirs`."""
+    return sorted({name for directory in dirs for name in stems(os.path.join(directory, group), ".yaml")})
 
 
 def find_yaml(group: str, name: str, dirs: list[str]) -> str | None:

@@ -59,6 +59,8 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     count = len(values)
     if count < 2:
         return None
+    if min(values) == max(values):
+        return values[0], values[0]
     mean = math.fsum(values) / count
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = quantile(level, count - 1) * spread / math.sqrt(count)

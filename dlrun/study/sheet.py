@@ -25,7 +25,7 @@ from typing import Any
 
 from dlrun.config import reading
 from dlrun.config.messages import hint, listing, nearest
-from dlrun.config.places import is_experiment_name, printable, search_dirs
+from dlrun.config.places import experiment_names, find_yaml, is_experiment_name, printable, search_dirs
 from dlrun.errors import UsageError
 from dlrun.study.space import Axis, Point, read_axis, text_of
 
@@ -46,11 +46,11 @@ def find(name: str, config_dir: str | None) -> str:
     """The file of `sweep=NAME|FILE`. Raises UsageError."""
     if os.sep in name or name.endswith((".yaml", ".yml")):
         return os.path.expanduser(name)
-    folders = [os.path.join(folder, "sweep") for folder in search_dirs(config_dir)]
-    for folder in folders:
-        if is_experiment_name(name) and os.path.isfile(path := os.path.join(folder, f"{name}.yaml")):
-            return path
-    known = sorted({entry.removesuffix(".yaml") for folder in folders if os.path.isdir(folder) for entry in os.listdir(folder)})
+    folders = search_dirs(config_dir)
+    path = find_yaml("sweep", name, folders) if is_experiment_name(name) else None
+    if path is not None:
+        return path
+    known = experiment_names(folders, "sweep")
     there = f"there are {listing(known)}" if known else "there is none in the configs"
     raise UsageError(
         f"sweep={printable(name, 80)}: no such sweep; {there}{hint(nearest(name, known), 'sweep=')}; or name a file: sweep=./mine.yaml"

@@ -129,3 +129,21 @@ def test_runs_named_by_run_dir_stand_among_the_others_by_their_time(here: Path, 
     os.utime(path, (0, 0))
     assert [line.split()[0] for line in said(capsys, "ls", "runs")[1].splitlines()] == ["outputs/a/20260101-000000-s0", "outputs/mine"]
     assert said(capsys, "ls", "runs", "output_root=")[0] == 2
+
+
+def test_runs_of_a_study_are_listed_and_its_folder_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = {"status": "finished", "step": 5, "seconds": 1.0, "best": None, "metrics": {}}
+    make(here, "sweeps/mine/runs/00000-s0", summary, "seed: 0\narm: null\ntags: [a]\n")
+    make(here, "sweeps/mine/runs/00001-s0", summary)
+    (here / "outputs/sweeps/mine/study.yaml").touch()
+    (here / "outputs/sweeps/mine/figures").mkdir()
+    make(here, "default/20260101-000000-x", summary)
+    document = json.loads(said(capsys, "ls", "runs", "--json")[1])
+    assert sorted(entry["run"] for entry in document["runs"]) == [
+        "outputs/default/20260101-000000-x",
+        "outputs/sweeps/mine/runs/00000-s0",
+        "outputs/sweeps/mine/runs/00001-s0",
+    ]
+    assert [entry["run"] for entry in json.loads(said(capsys, "ls", "runs", "--tag", "a", "--json")[1])["runs"]] == [
+        "outputs/sweeps/mine/runs/00000-s0"
+    ]

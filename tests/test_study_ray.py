@@ -190,7 +190,11 @@ def test_backends_that_cannot_be_are_refused(tmp_path: Path, monkeypatch: pytest
     assert "--backend slurm is not part of this version" in refused(["--backend", "slurm"], capsys)
     assert "expected local or ray" in refused(["--backend", "rey"], capsys)
     assert "--ray-address has no effect without --backend ray" in refused(["--ray-address", "auto"], capsys)
-    assert "Ray Client is not used" in refused(["--backend", "ray", "--ray-address", "ray://h:10001"], capsys) or not HAVE_RAY
+    if not HAVE_RAY:
+        return
+    assert "expected HOST:PORT" in refused(["--backend", "ray", "--ray-address", "nowhere"], capsys)
+    assert "no Ray answers at 127.0.0.1:1" in refused(["--backend", "ray", "--ray-address", "127.0.0.1:1"], capsys, 3)
+    assert "Ray Client is not used" in refused(["--backend", "ray", "--ray-address", "ray://h:10001"], capsys)
 
 
 def test_a_ray_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

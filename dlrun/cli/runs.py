@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_SHOWN = 50
+STUDIES = "sweeps"
 MAX_SUMMARY = 1024 * 1024
 DIGITS = frozenset("0123456789")
 AGES = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"), (0, "s"))
@@ -73,14 +74,20 @@ def _print(entries: list[dict[str, Any]], root: str) -> None:
 
 
 def run_names(root: str) -> Iterator[tuple[str, str]]:
-    """(start time, path below `root`) of every folder that may be a run; one named by run_dir= may lie in `root` itself."""
+    """(start time, path below `root`) of every folder that may be a run; one named by run_dir= may lie in `root` itself,
+    those of a study lie in `sweeps/STUDY/runs`."""
     for experiment in _folders(root):
         path = os.path.join(root, experiment)
         if os.path.lexists(os.path.join(path, "config.yaml")):
             yield _started(path, experiment), experiment
             continue
         for name in _folders(path):
-            yield _started(os.path.join(path, name), name), os.path.join(experiment, name)
+            below = os.path.join(path, name)
+            if experiment == STUDIES and os.path.lexists(os.path.join(below, "study.yaml")):
+                for run in _folders(os.path.join(below, "runs")):
+                    yield _started(os.path.join(below, "runs", run), run), os.path.join(experiment, name, "runs", run)
+                continue
+            yield _started(below, name), os.path.join(experiment, name)
 
 
 def _folders(path: str) -> list[str]:

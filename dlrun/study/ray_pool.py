@@ -6,17 +6,21 @@ a file of this machine (SQLite) is refused where the cluster has others. Importi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import signal
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dlrun.config.places import printable
 from dlrun.errors import MissingError, UsageError
 from dlrun.study.address import EXAMPLE
 from dlrun.study.aside import Aside
@@ -26,7 +30,7 @@ from dlrun.study.setting import Setting
 
 PASSED_ON = ("DLRUN_", "PG", "XDG_CACHE_HOME", "OMP_", "CUBLAS_WORKSPACE_CONFIG")
 """How variables begin that workers on other machines need to do the same; they go to the actor alone, and Ray shows them nowhere."""
-END_SECONDS = 20.0
+END_SECONDS, KNOCK_SECONDS = 20.0, 5.0
 Message = dict[str, Any]
 
 
@@ -115,15 +119,16 @@ class RayPool:
     def _heard(self, place: RayPlace, ref: Any) -> list[Message] | None:
         try:
             found = self._ray.get(ref)
-        except Exception as error:  # the actor is gone, or its machine
+        except Exception as error:  # the actor is gone, or its machine, or it never was
+            new = place.result is None
             place.result = -signal.SIGKILL, f"Ray: {_first(error)}"
-            return None
+            return _not_made(error) if new else None
         said: list[Message] | None = found if not isinstance(found, dict) else []
         if isinstance(found, dict):
             place.owner, place.machine = found["owner"], found["machine"]
             said = _differences(found)
         place.useful = place.useful or any(message["event"] == "began" for message in said or ())
-        if said is not None:
+        if said is not None and place.result is None:
             place.waiting = place.actor.read.remote()
         return said
 
@@ -176,6 +181,20 @@ def _differences(facts: Message) -> list[Message]:
     return [{"event": "error", "lines": [line], "code": 3}]
 
 
+def _not_made(error: Exception) -> list[Message] | None:
+    """An error where an actor could not be made, for none will; None where it died later."""
+    if "creation task" not in str(error):
+        return None
+    why = ([line.strip() for line in str(error).splitlines() if line.strip()] or [""])[-1][:300]
+    if "No module named 'dlrun" in why:
+        from dlrun import __version__
+
+        why = (
+            f"dlrun is not installed where Ray runs: install dlrun {__version__} on every machine of the cluster, for the Python of its Ray"
+        )
+    return [{"event": "error", "lines": [f"--backend ray: {why}"], "code": 3}]
+
+
 def make_ray_pool(workers: int | None, device: str, address: str | None, *, server: bool) -> RayPool:
     """Actors on the cluster at `address` or RAY_ADDRESS, else on a Ray of this machine that ends with the study.
 
@@ -196,15 +215,48 @@ def make_ray_pool(workers: int | None, device: str, address: str | None, *, serv
         "include_dashboard": False,
         "object_store_memory": 100 << 20,
     }
-    try:
-        ray.init(address=wanted, log_to_driver=False, logging_level=logging.CRITICAL, **(size if own else {}))
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise MissingError(f"--backend ray: no Ray answers at {wanted}: {_first(error)}") from None
+    if not own and wanted != "auto":
+        _knock(wanted)
+    with tempfile.TemporaryFile() as noise:
+        try:
+            with _stderr_to(noise):
+                ray.init(address=wanted, log_to_driver=False, logging_level=logging.CRITICAL, **(size if own else {}))
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            noise.seek(0)
+            token = b"AuthToken" in noise.read()
+            why = "it asks for a token: set RAY_AUTH_MODE=token, and the token as `ray get-auth-token` explains" if token else _first(error)
+            raise MissingError(f"--backend ray: no Ray to be used at {wanted}: {why}") from None
     try:
         return _fitting(ray, workers, device, own=own, server=server)
     except BaseException:
         ray.shutdown()
         raise
+
+
+def _knock(address: str) -> None:
+    """MissingError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(
+            f"--ray-address {printable(address, 80)}: expected HOST:PORT (the port is 6379 unless `ray start` was told otherwise) or auto"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise MissingError(f"--backend ray: no Ray answers at {address}: {_first(error)}") from None
+
+
+@contextlib.contextmanager
+def _stderr_to(file: Any) -> Iterator[None]:
+    """What Ray's C++ side says meanwhile goes to `file`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _fitting(ray: Any, workers: int | None, device: str, *, own: bool, server: bool) -> RayPool:

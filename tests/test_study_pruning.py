@@ -203,6 +203,7 @@ def test_an_optimum_at_an_edge_is_objected_to() -> None:
     assert "lower end" in tried("model.width", "8,16,32", {8: 0.3, 16: 0.2, 32: 0.1})[0]
     assert tried("optimizer.lr", listed, {0.001: 0.1, 0.01: 0.3, 0.1: 0.05}) == []
     assert tried("model.width", "8,16,32", {8: 0.3, 16: 0.2, 32: 0.1}, ties=[1]) == [], "an inner one may be the best"
+    assert tried("model.width", "8,16,32", {8: 0.1, 16: 0.2, 32: 0.3}, ties=[1]) == []
     assert "upper end" in tried("model.x", "interval(0,1)", {0.1: 0.1, 0.5: 0.2, 0.97: 0.3})[0]
     assert tried("model.x", "tag(log,interval(1e-4,1))", {0.001: 0.1, 0.5: 0.3, 0.7: 0.1}) == []
     assert tried("model.depth", "1,2,3", {1: 0.3, 2: 0.2, 3: 0.1}) == [], "nothing is below 1"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.rundir import write_atomic
+from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.guide import first_line
 from dlrun.study.ledger import Ledger
@@ -31,6 +34,7 @@ def tidy(
     if goal is None or not any(cell["value"] is not None for cell in found["cells"]):
         return
     ledger = Ledger(storage or sqlite_url(folder / "study.db"), folder.name, make=False)
+    before = signal.signal(signal.SIGINT, _leave) if threading.current_thread() is threading.main_thread() else None
     try:
         if draw:
             made = _told(console, "figures", partial(_draw, ledger, folder, found, space, goal)) or []
@@ -40,6 +44,14 @@ def tidy(
         _told(console, "the Optuna record", partial(_record, ledger, space, goal))
     finally:
         ledger.close()
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _leave(number: int, frame: object) -> None:
+    """Ctrl-C: at once, for an interrupt in the middle of an import would be lost or leave half a module."""
+    os.write(2, b"stopped: the results are whole; the same command makes the figures and the record\n")
+    os._exit(EXIT["SIGINT"])
 
 
 def _told(console: Console, name: str, do: Callable[[], Any]) -> Any:

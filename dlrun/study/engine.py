@@ -88,7 +88,7 @@ class Driver:
     def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Backend, console: Console, means: Means) -> None:
         self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
         self.guide, self.first = means.guide, FirstOfKind()
-        self.goal = self.guide.settle() if self.guide else question.goal
+        self.goal = self.guide.settle(ledger) if self.guide else question.goal
         goal = (self.goal.metric, self.goal.direction) if self.goal else None
         named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
         kept = (self.guide.stays, self.guide.every) if self.guide else ()

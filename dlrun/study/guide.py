@@ -59,8 +59,12 @@ class Guide:
         most = space.size() if space.is_grid else None
         return min((count for count in (question.trials, most) if count), default=0) * len(question.seeds)
 
-    def settle(self) -> Goal | None:
+    def settle(self, ledger: Ledger) -> Goal | None:
         """The goal where it has to be known before the first run: if nobody named it, the first cell is built to see what it chooses by."""
+        if self.goal is None and (self.searched or self.every):
+            from dlrun.study.results import goal_of
+
+            self.goal = goal_of(ledger.jobs(), None)  # of a study that is gone on with
         if self.goal is None and (self.searched or self.every):
             from dlrun.session import chooser
             from dlrun.train import build_run
@@ -78,7 +82,7 @@ class Guide:
             from dlrun.study.adaptive import Asker
             from dlrun.study.search import Search
 
-            question, goal = self.asked.question, self.settle()
+            question, goal = self.asked.question, self.goal
             assert goal is not None
             search = Search(self.asked.space, question.search, identity(question), goal)
             self.asker = Asker(search, self.asked.freezer, ledger, question.trials, self._say)

@@ -166,7 +166,7 @@ def project() -> dict[str, Any]:
 def test_what_is_imported_is_declared() -> None:
     """An undeclared import works where something else happens to bring it, until it does not."""
     lists = {"run": project()["dependencies"], **project()["optional-dependencies"]}
-    run = shape.declared({"run": lists["run"], "tensorboard": lists["tensorboard"], "text": lists["text"]})
+    run = shape.declared({"run": lists["run"], "tensorboard": lists["tensorboard"], "text": lists["text"], "ray": lists["ray"]})
     assert {name: place for name, place in shape.third_party_imports(PACKAGE).items() if name not in run} == {}
     everything = shape.declared(lists)
     assert {name: place for name, place in shape.third_party_imports(TREE).items() if name not in everything} == {}

@@ -82,12 +82,11 @@ def run_names(root: str) -> Iterator[tuple[str, str]]:
             yield _started(path, experiment), experiment
             continue
         for name in _folders(path):
-            below = os.path.join(path, name)
-            if experiment == STUDIES and os.path.lexists(os.path.join(below, "study.yaml")):
-                for run in _folders(os.path.join(below, "runs")):
-                    yield _started(os.path.join(below, "runs", run), run), os.path.join(experiment, name, "runs", run)
-                continue
-            yield _started(below, name), os.path.join(experiment, name)
+            if experiment == STUDIES and os.path.lexists(os.path.join(path, name, "study.yaml")):
+                runs = os.path.join(path, name, "runs")
+                yield from ((_started(os.path.join(runs, run), run), os.path.join(experiment, name, "runs", run)) for run in _folders(runs))
+            else:
+                yield _started(os.path.join(path, name), name), os.path.join(experiment, name)
 
 
 def _folders(path: str) -> list[str]:

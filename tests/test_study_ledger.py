@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import studies
 
+from dlrun.cli import main
 from dlrun.errors import MissingError, UsageError
 from dlrun.study import tables
+from dlrun.study.joining import ledger_of
 from dlrun.study.ledger import MOST_CRASHES, MOST_LOST, Failure, Ledger
 
+FILE_SYSTEM = tables.file_system
 BRIEF = 0.05
 """A lease that runs out while a test looks."""
 
@@ -143,6 +147,24 @@ def test_a_network_disk_is_refused_for_sqlite(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UsageError, match=r"network disk \(nfs4\).*--storage postgresql") as caught:
         tables.connect(tables.sqlite_url(tmp_path / "study.db"))
     assert len(caught.value.lines) == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_sweep_on_a_network_disk_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the list of mounts of a machine whose working folder is on NFS."""
+    mounts = tmp_path / "mounts"
+    monkeypatch.chdir(tmp_path)
+    for kind in ("nfs4", "fuse.sshfs", "lustre", "ext4"):
+        mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path.resolve()} {kind} rw 0 0\n")
+        monkeypatch.setattr(tables, "file_system", partial(FILE_SYSTEM, mounts=str(mounts)))
+        if kind == "ext4":
+            assert ledger_of(tmp_path / "outputs", None).startswith("sqlite:///")
+            continue
+        assert main(["sweep", *studies.MOONS, "seed=0,1"]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and f"network disk ({kind})" in lines[0] and "--storage postgresql://USER@HOST/DATABASE" in lines[0]
+        assert not (tmp_path / "outputs").exists()
 
 
 def test_addresses_that_cannot_be_are_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dlrun.errors import UsageError
 from dlrun.rundir import write_atomic
 from dlrun.study.address import read_address, shown
 from dlrun.study.plan import Question
-from dlrun.study.tables import sqlite_url
+from dlrun.study.tables import refuse_network, sqlite_url
 
 PATIENCE_SECONDS = 10.0
 """How long the driver that began a study at this moment has to write study.yaml."""
@@ -19,14 +19,14 @@ KEPT = "storage: "
 
 
 def ledger_of(folder: Path, storage: str | None) -> str:
-    """The address of the ledger. UsageError where the study of this folder has been kept on a server and none is named now."""
-    if storage is not None:
-        read_address(storage)
-        return storage
-    kept = _kept(folder)
+    """The address of the ledger. UsageError where this folder's study is kept on a server and none is named now, and for a network disk."""
+    kept = None if storage is not None else _kept(folder)
     if kept is not None:
         raise UsageError(f"{folder}: this study is kept in {kept}: say --storage with that address (and its password), or another --name")
-    return sqlite_url(folder / "study.db")
+    url = storage or sqlite_url(folder / "study.db")
+    if (address := read_address(url)).get_backend_name() == "sqlite":
+        refuse_network(address)
+    return url
 
 
 def _kept(folder: Path) -> str | None:

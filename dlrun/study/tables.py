@@ -26,7 +26,8 @@ PATIENCE_SECONDS = 60.0
 HOPELESS = ("disk is full", "readonly", "read-only", "unable to open", "malformed", "disk I/O")
 T = TypeVar("T")
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "orangefs", "panfs", "9p"}
-NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "s3fs", "gcsfuse", "juicefs", "beegfs")}
+NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "mount-s3", "gcsfuse", "juicefs", "beegfs")}
+NETWORK |= {*(f"fuse.{name}" for name in ("rclone", "blobfuse2", "goofys", "mfs")), "wekafs", "pvfs2", "gfs2", "ocfs2", "vboxsf"}
 """File systems of other machines: SQLite's locks and shared memory do not hold there."""
 
 metadata = sa.MetaData()
@@ -130,7 +131,7 @@ def connect(url: str, *, make: bool = True) -> sa.Engine:
     address = read_address(url)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if address.get_backend_name() == "sqlite":
-        _refuse_network(address)
+        refuse_network(address)
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
         engine = sa.create_engine(address, **options)
@@ -181,7 +182,7 @@ def _set_up_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _refuse_network(address: sa.URL) -> None:
+def refuse_network(address: sa.URL) -> None:
     """UsageError where a SQLite file would lie on another machine's disk."""
     file = address.database
     kind = file_system(os.path.dirname(os.path.abspath(file))) if file and file != ":memory:" else None

@@ -56,13 +56,15 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def raylets() -> set[str]:
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
+def raylets(driver: int) -> list[str]:
+    """Ray's processes of a driver: its number ends the name of their session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found |= {path.parent.name} if path.read_text().strip() == "raylet" else set()
+            line = path.read_bytes().decode("utf-8", "replace")
         except OSError:
             continue
+        found += [line] if "/raylet" in line and f"_{driver}/" in line else []
     return found
 
 
@@ -70,7 +72,6 @@ def raylets() -> set[str]:
 @needs_ray
 def test_ray_gives_the_bits_of_local_workers_and_a_killed_actor_is_replaced(tmp_path: Path) -> None:
     """The same study on two local workers and on two actors, one of which is killed at work."""
-    before = raylets()
     local, far = command(tmp_path, *LONG, "--workers", "2", "--name", "local"), None
     said, wrong = local.communicate(timeout=120)
     assert local.returncode == 0, wrong
@@ -81,6 +82,7 @@ def test_ray_gives_the_bits_of_local_workers_and_a_killed_actor_is_replaced(tmp_
         assert time.monotonic() < deadline and far.poll() is None
         time.sleep(0.02)
     worker = int(owners[0][0].split("/")[1])
+    assert raylets(far.pid), "while it runs there is one"
     actor = parent_of(worker)
     assert "ray::" in Path(f"/proc/{actor}/cmdline").read_text(), "a worker is the child of an actor"
     os.kill(actor, signal.SIGKILL)
@@ -94,7 +96,7 @@ def test_ray_gives_the_bits_of_local_workers_and_a_killed_actor_is_replaced(tmp_
     assert values[0] == values[1]
     assert len(rows(ledger, "select distinct owner from dlrun_attempts")) >= 2
     assert max(rows(ledger, "select attempt from dlrun_jobs"))[0] >= 2
-    assert raylets() == before, "a Ray of its own ends with the study"
+    assert raylets(far.pid) == [], "a Ray of its own ends with the study"
 
 
 @pytest.mark.slow

@@ -116,3 +116,15 @@ def test_the_csv_has_a_row_a_job(tmp_path: Path) -> None:
         ("0", "0", "finished", "0.5"), ("0", "1", "finished", "0.6"), ("1", "0", "finished", "0.9"), ("1", "1", "failed", "")
     ]  # fmt: skip
     assert rows[0]["val/accuracy"] == "0.5" and rows[3]["failure"] == "bug" and rows[2]["optimizer.lr"] == "0.1"
+
+
+def test_two_drivers_may_write_a_file_at_once(tmp_path: Path) -> None:
+    """Both end in the same moment: neither fails, the file is whole, nothing stays beside it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dlrun.study.shared import write_shared
+
+    texts = [str(number) * 5000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: [write_shared(tmp_path / "results.csv", text) for _ in range(20)], texts))
+    assert (tmp_path / "results.csv").read_text() in texts and len(list(tmp_path.iterdir())) == 1

@@ -10,7 +10,7 @@ from torch import nn
 
 from dlrun import registry
 from dlrun.batch import Batch
-from dlrun.checks import kind_line, lines_before_training, run_checks
+from dlrun.checks import Finding, kind_line, lines_before_training, run_checks
 from dlrun.checks._rows import scan
 from dlrun.data.items import generators_kept
 from dlrun.errors import AnswerNo
@@ -52,9 +52,14 @@ def preflight(session: Session) -> None:
         session.found(0, finding, say=False)
     for line, style in lines_before_training(findings, console.width):
         console.line(line, style)
-    errors = [finding for finding in findings if finding.level == "error"]
+    errors = [finding for finding in findings if finding.level == "error" and stage_of(finding) not in session.host.tried]
     if errors and run.config["checks_on_error"] != "continue":
         raise AnswerNo(f"{errors[0].check}: {errors[0].message}; say checks_on_error=continue to train all the same")
+
+
+def stage_of(finding: Finding) -> str:
+    """The stage of the check that found it."""
+    return str(getattr(registry.get("check", finding.check), "stage", "learning"))
 
 
 def evaluated(run: Run, rows: int) -> dict[str, Batch]:

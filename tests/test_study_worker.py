@@ -21,6 +21,7 @@ import torch
 
 from dlrun import registry, train
 from dlrun.errors import UsageError
+from dlrun.plugins import load_plugins
 from dlrun.rundir import RunDir
 from dlrun.session import Session
 from dlrun.study.worker import Joined, Lease, check_pins
@@ -274,3 +275,26 @@ def test_intermediate_values_are_read(tmp_path: Path) -> None:
     rows = {row["step"]: row["val/loss"] for row in runs.rows(study.run(0)) if "val/loss" in row}
     assert [step for step, _ in seen] == [0, 5, 10, 15] and all(rows[step] == pytest.approx(value) for step, value in seen)
     assert first["value"] == rows[20]
+
+
+SOFT = """
+from torch import nn
+from dlrun import register
+
+@register.model
+def soft(in_shape, out_shape):
+    return nn.Sequential(nn.Linear(in_shape[0], 16), nn.ReLU(), nn.Linear(16, out_shape[0]), nn.Softmax(1))
+"""
+
+
+def test_a_wild_rate_is_what_a_study_tries_and_wrong_wiring_is_not(tmp_path: Path) -> None:
+    study = studies.Study(tmp_path / "wild", "checks=fast", "optimizer.lr=10,0.001")
+    assert [job["state"] for job in study.work()] == ["finished", "finished"]
+    events = [json.loads(line) for line in (study.run(0) / "events.jsonl").read_text("utf-8").splitlines()]
+    assert [event["check"] for event in events if event.get("level") == "error"] == ["step_lowers_loss"]
+    (tmp_path / "soft.py").write_text(SOFT, "utf-8")
+    load_plugins([str(tmp_path / "soft.py")])
+    words = ("dataset=moons", "dataset.n=200", "model=soft", "train.steps=20", "device=cpu", "checks=fast", "optimizer.lr=0.1,0.01")
+    with patch.object(studies, "MOONS", ()):
+        wrong = studies.Study(tmp_path / "wrong", *words, plugins=(str(tmp_path / "soft.py"),))
+    assert {job["state"] for job in wrong.work()} == {"failed"}

@@ -65,7 +65,13 @@ class Trainer:
         run = None if resumes and self.goal else build_run(config, load_start=not resumes)
         goal = self.goal or chooser(run) if run else self.goal
         assert goal is not None
-        host = Host(stop=stop, figures=False, once=self._once, evaluated=lambda step, metrics: look(metrics, goal, step, read))
+        host = Host(
+            stop=stop,
+            figures=False,
+            once=self._once,
+            tried=("update", "learning"),
+            evaluated=lambda step, metrics: look(metrics, goal, step, read),
+        )
         if not job.checked:
             host.unchecked = "left out: the fast checks run for the first cell with such parts"
         with open(os.devnull, "w") as nowhere:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.checks._frame import Subject
-from dlrun.checks.overfit_1_batch_few import without_noise
+from dlrun.checks.overfit_1_batch_few import peaks, without_noise
 from dlrun.finite import NonFinite, Watch
 from dlrun.loop import train_step
 from dlrun.run import Run
@@ -55,9 +55,9 @@ def why_not(subject: Subject) -> str:
 
 
 def trained(subject: Subject, rows: Batch, steps: int = STEPS) -> Run | None:
-    """A copy trained on random batches of `rows` at the base rate, without dropout; None where it broke."""
+    """A copy trained on random batches of `rows` at the schedule's highest rate, without dropout; None where it broke."""
     run = replace(subject.copy(), steps=steps)
-    without_noise(run, 1.0)
+    without_noise(run, 1.0, peaks(subject))
     log, watch, generator = StepLog(), Watch(run.device), torch.Generator().manual_seed(0)
     for module in run.modules.values():
         module.train()

@@ -16,7 +16,7 @@ from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._generalise import why_not
 from dlrun.checks._rates import idle
 from dlrun.checks._trial import Losses
-from dlrun.checks.overfit_1_batch_few import without_noise
+from dlrun.checks.overfit_1_batch_few import peaks, without_noise
 from dlrun.finite import NonFinite
 from dlrun.loop import train_step
 from dlrun.steplog import StepLog
@@ -63,7 +63,7 @@ def input_baseline(subject: Subject) -> Finding:
 def _learn(subject: Subject, steps: int, kind: str) -> list[float]:
     """The loss of each step on batches whose inputs are `real`, `zeroed`, or `permuted` among the rows."""
     run = subject.copy()
-    without_noise(run, 1.0)
+    without_noise(run, 1.0, peaks(subject))
     run.steps = steps
     losses, log = Losses(run.device), StepLog()
     for module in run.modules.values():

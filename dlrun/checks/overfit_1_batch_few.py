@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch, leaves
 from dlrun.checks._frame import FEW, Finding, Subject, check, skipped, tensors
+from dlrun.checks._rates import rates
 from dlrun.checks.mode_switch import DROPOUTS
 from dlrun.finite import NonFinite, Watch
 from dlrun.loop import train_step
@@ -34,6 +36,7 @@ ROOTS = (
     "item_stability",
     "constant_input",
     "lr_sanity",
+    "schedule_preview",
     "decay_groups",
     "step_lowers_loss",
     "update_size",
@@ -136,7 +139,7 @@ def _subset(subject: Subject, floor: float | None, numbers: dict[str, Any]) -> s
     """What the top rung gave: up to 256 rows in batches (with --deep)."""
     rows = subject.rows("train", SUBSET).batch
     run = replace(subject.copy(), steps=10 * STEPS)
-    without_noise(run, 1.0)
+    without_noise(run, 1.0, peaks(subject))
     prepared = subject.prepared(run, rows)
     first = last = subject.batch_loss(run, prepared, training=False)
     goal = first - CLEAR * abs(first) if floor is None else floor + SHARE * (first - floor)
@@ -176,7 +179,7 @@ def verdict(tried: list[Attempt], best: Attempt, floor: float | None) -> tuple[s
 def attempt(subject: Subject, raw: Batch, factor: float, floor: float | None, deadline: float) -> Attempt:
     """Train a copy at `factor` times the learning rate until the goal, the last step or the deadline."""
     run = replace(subject.copy(), steps=STEPS)
-    without_noise(run, factor)
+    without_noise(run, factor, peaks(subject))
     prepared = subject.prepared(run, raw)
     first = subject.batch_loss(run, prepared)
     goal = first - CLEAR * abs(first) if floor is None else floor + SHARE * (first - floor)
@@ -216,8 +219,17 @@ def _alike(subject: Subject, run: Run, batch: Batch) -> bool:
     return differ and same
 
 
-def without_noise(run: Run, factor: float) -> None:
-    """Dropout off, schedules constant at `factor` times the base rate (the highest one, where a torch scheduler names it)."""
+def peaks(subject: Subject) -> dict[str, float]:
+    """The highest rate of each schedule over its base rate: where the base is 1 and the schedule says the rate, a thousandth of it."""
+    found: dict[str, float] = {}
+    for one in rates(subject):
+        if one.base > 0 and one.peak > 0 and not one.error:
+            found[one.slot] = max(found.get(one.slot, 0.0), one.peak / one.base)
+    return found
+
+
+def without_noise(run: Run, factor: float, shares: Mapping[str, float] | None = None) -> None:
+    """Dropout off, rates constant at `factor` times the base rate, or that `shares` of it."""
     for module in run.modules.values():
         for part in module.modules():
             if isinstance(part, DROPOUTS):
@@ -227,7 +239,7 @@ def without_noise(run: Run, factor: float) -> None:
     for name, optimizer in run.optimizers.items():
         for group in optimizer.param_groups:
             if "lr" in group:
-                group["lr"] = copy.copy(group.get("max_lr", group.get("initial_lr", group["lr"]))) * factor
+                group["lr"] = copy.copy(group.get("initial_lr", group["lr"])) * (shares or {}).get(name, 1.0) * factor
         run.schedulers[name] = Scheduler(optimizer, STEPS, multiplier=_constant)
 
 

@@ -197,6 +197,10 @@ def test_samplers(case: str) -> None:
 
 
 def test_torchs_subset_is_taken_at_its_word_and_sorted_rows_are_seen() -> None:
+    each = torch.utils.data.WeightedRandomSampler([1.0] * 600, 600, generator=draw())
+    assert asked("loader_coverage", clouds(), sampler=each).level == "info"
+    classes = asked("loader_coverage", clouds(), sampler=torch.utils.data.WeightedRandomSampler([0.3, 0.7], 600, generator=draw()))
+    assert classes.level == "error" and "2 weights for 600 rows" in classes.message
     assert asked("loader_coverage", clouds(), sampler=torch.utils.data.SubsetRandomSampler(range(100), generator=draw())).level == "info"
 
     def sort(cut: Any) -> None:

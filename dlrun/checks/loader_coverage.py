@@ -1,8 +1,8 @@
 """What an epoch of training draws: rows that never come, and batches of one class because nothing was shuffled.
 
 Without a sampler of the user's every epoch is a permutation (`data/order.py`). Samplers may repeat and leave out by design (weights,
-bootstrap, a subset): torch's own are taken at their word. Of others one fact is told apart from chance: rows left out in the first epoch
-that no later epoch brings either.
+bootstrap, a subset): torch's own are taken at their word, if they have a weight for each row. Of others one fact is told apart from
+chance: rows left out in the first epoch that no later epoch brings either.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ EPOCHS, MOST_ROWS, MOST_DRAWN = 6, 1_000_000, 3_000_000
 MISSED, PURE, BATCHES = 0.05, 0.5, 16
 TORCHS = ("SubsetRandomSampler", "WeightedRandomSampler")
 RULE = (
-    f"warning: a sampler leaves out the same rows, more than {MISSED:.0%}, in {EPOCHS} epochs, or keeps one order in which a batch holds "
-    f"less than {PURE:g} x as many classes as at random"
+    f"error: a weighted sampler has fewer weights than train has rows; warning: a sampler leaves out the same rows, more than {MISSED:.0%}, "
+    f"in {EPOCHS} epochs, or keeps one order in which a batch holds less than {PURE:g} x as many classes as at random"
 )
 
 
@@ -44,6 +44,12 @@ def loader_coverage(subject: Subject) -> Finding:
         "most_often": int(seen.max()),
     }
     text = f"the sampler draws {order.length} of {rows} rows an epoch"
+    weights = getattr(order.sampler, "weights", None)
+    if isinstance(weights, Tensor) and weights.dim() == 1 and len(weights) < rows and numbers["missed_in_all"] >= rows - len(weights):
+        numbers["weights"] = len(weights)
+        text = f"the sampler has {len(weights)} weights for {rows} rows of train: rows from {len(weights)} on are never drawn"
+        cause = "weights of classes where it wants one for each row"
+        return Finding("error", text, cause, "weights[y]: the weight of each row's own class", numbers, RULE)
     known = type(order.sampler).__name__ in TORCHS and type(order.sampler).__module__.startswith("torch.utils.data")
     if not known and numbers["missed_in_all"] == numbers["missed_in_first"] > MISSED * rows and len(epochs) > 2:
         text = f"{numbers['missed_in_all']} of {rows} rows of train are never drawn, in {len(epochs)} epochs"

@@ -19,7 +19,7 @@ EPOCHS, MOST_ROWS, MOST_DRAWN = 6, 1_000_000, 3_000_000
 MISSED, PURE, BATCHES = 0.05, 0.5, 16
 TORCHS = ("SubsetRandomSampler", "WeightedRandomSampler")
 RULE = (
-    f"error: a weighted sampler has fewer weights than train has rows; warning: a sampler leaves out the same rows, more than {MISSED:.0%}, "
+    f"error: a weighted sampler with fewer weights than rows; warning: a sampler leaves out the same rows, more than {MISSED:.0%}, "
     f"in {EPOCHS} epochs, or keeps one order in which a batch holds less than {PURE:g} x as many classes as at random"
 )
 

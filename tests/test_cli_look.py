@@ -54,7 +54,7 @@ def test_ls_names_every_part_with_what_it_is(group: str, capsys: pytest.CaptureF
 def test_ls_without_a_kind_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "ls")[1]
     assert all(group in out for group in GROUPS) and "mlp" in out and "digits" in out
-    assert set(json.loads(said(capsys, "ls", "--json")[1])) == {*GROUPS, "experiment"}
+    assert set(json.loads(said(capsys, "ls", "--json")[1])) == {*GROUPS, "experiment", "sweep"}
 
 
 def test_ls_finds_experiments_by_tag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,8 +98,8 @@ def test_the_static_nodes_are_what_hydra_composes(monkeypatch: pytest.MonkeyPatc
     seen: list[Any] = []
     real = composing._nodes
 
-    def both(draft: Any) -> Any:
-        composed = real(draft)
+    def both(draft: Any, memory: Any) -> Any:
+        composed = real(draft, memory)
         seen.append((composed, {slot: part.values for slot, part in draft.parts.items()}))
         return composed
 

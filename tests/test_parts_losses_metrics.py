@@ -208,7 +208,9 @@ def test_accuracy_refuses_shapes_that_do_not_fit() -> None:
 def test_sums_stay_on_the_device_as_tensors() -> None:
     """Reading a number would make a step wait for the device; `value` alone does."""
     value = metric("accuracy")(*data(), N)
-    assert isinstance(value, Mean) and isinstance(value.sum, Tensor) and isinstance(value.count, Tensor)
+    assert isinstance(value, Mean) and isinstance(value.sum, Tensor)
+    masked = metric("accuracy")(data()[0], data()[1].index_fill(0, torch.tensor([0]), -100), N)
+    assert isinstance(masked, Mean) and isinstance(masked.count, Tensor) and int(masked.count) == len(data()[1]) - 1
 
 
 # the ring

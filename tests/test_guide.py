@@ -18,9 +18,9 @@ from dlrun.cli.arguments import parse
 from dlrun.cli.help import is_there
 from dlrun.cli.keys import root_keys
 from dlrun.config import compose
-from dlrun.study.asking import ask
 from dlrun.config.places import GROUPS, part_names
 from dlrun.errors import UsageError
+from dlrun.study.asking import ask
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import guide_page

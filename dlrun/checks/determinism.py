@@ -14,6 +14,7 @@ from torch import Tensor
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._rates import idle
 from dlrun.checks._trial import steps_on
+from dlrun.environment import shape_modules
 from dlrun.finite import NonFinite
 from dlrun.run import Run
 
@@ -69,6 +70,7 @@ def built(subject: Subject) -> Run | None:
         for key, p in mine.items():
             p.data.copy_(kept[key])
         return None
+    shape_modules({**made.train, "compile": False}, made.modules)  # another memory layout takes other kernels, and those other bits
     return Subject(made, subject.patience).copy()
 
 

@@ -44,12 +44,8 @@ def loader_coverage(subject: Subject) -> Finding:
         "most_often": int(seen.max()),
     }
     text = f"the sampler draws {order.length} of {rows} rows an epoch"
-    weights = getattr(order.sampler, "weights", None)
-    if isinstance(weights, Tensor) and weights.dim() == 1 and len(weights) < rows and numbers["missed_in_all"] >= rows - len(weights):
-        numbers["weights"] = len(weights)
-        text = f"the sampler has {len(weights)} weights for {rows} rows of train: rows from {len(weights)} on are never drawn"
-        cause = "weights of classes where it wants one for each row"
-        return Finding("error", text, cause, "weights[y]: the weight of each row's own class", numbers, RULE)
+    if short := _too_few_weights(order.sampler, rows, numbers):
+        return short
     known = type(order.sampler).__name__ in TORCHS and type(order.sampler).__module__.startswith("torch.utils.data")
     if not known and numbers["missed_in_all"] == numbers["missed_in_first"] > MISSED * rows and len(epochs) > 2:
         text = f"{numbers['missed_in_all']} of {rows} rows of train are never drawn, in {len(epochs)} epochs"
@@ -66,6 +62,17 @@ def loader_coverage(subject: Subject) -> Finding:
     return Finding(
         "info" if odd else "ok", f"{text}{'; the order is the same each epoch' if fixed else ''}", numbers=numbers, threshold=RULE
     )
+
+
+def _too_few_weights(sampler: Any, rows: int, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a weighted sampler has a weight for the first rows alone, as for each class."""
+    weights = getattr(sampler, "weights", None)
+    if not isinstance(weights, Tensor) or weights.dim() != 1 or numbers["missed_in_all"] < rows - len(weights) or len(weights) >= rows:
+        return None
+    numbers["weights"] = len(weights)
+    text = f"the sampler has {len(weights)} weights for {rows} rows of train: rows from {len(weights)} on are never drawn"
+    cause = "weights of classes where it wants one for each row"
+    return Finding("error", text, cause, "weights[y]: the weight of each row's own class", numbers, RULE)
 
 
 def _purity(subject: Subject, order: Tensor) -> tuple[float, float] | None:

@@ -23,7 +23,7 @@ CHOICES = {
     "step": ("best", "last"),
     "backend": ("local", "ray", "slurm"),
     "cfg": ("job",),
-    "search": ("grid", "random", "qmc", "tpe"),
+    "search": ("grid", "random", "qmc", "tpe", "gp"),
     "prune": ("none", "halving"),
 }
 RUN_COMMANDS = ("resume", "eval", "report", "compare", "sync", "replay", "probe")

@@ -23,9 +23,8 @@ def of_inputs(mask: Any, x: Any) -> bool:
     """Whether `mask` is bool and has the first two axes of x, or of its first tensor: steps or nodes."""
     while isinstance(x, (tuple, list, dict)) and x:
         x = next(iter(x.values())) if isinstance(x, dict) else x[0]
-    return isinstance(mask, Tensor) and isinstance(x, Tensor) and mask.dtype == torch.bool and mask.dim() == 2 == len(x.shape[:2]) and (
-        x.shape[:2] == mask.shape
-    )  # fmt: skip
+    both = isinstance(mask, Tensor) and isinstance(x, Tensor)
+    return both and mask.dtype == torch.bool and mask.dim() == 2 and x.shape[:2] == mask.shape
 
 
 def network_input(net: Any, batch: Batch, task: str) -> Any:

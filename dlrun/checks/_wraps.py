@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dlrun.checks._dependence import calls
 from dlrun.checks._frame import Subject
 from dlrun.checks._inputs import is_integer, parts, sample
 
 RANGES = (255, 65535)
 LONG, PAIRS, EXACT = 8, 2000, 0.05
 FAR, ROUND, NONE, ONWARD = 0.005, 0.75, 0.25, 0.7
-BEYOND, USED = 1.15, 0.9
+BEYOND, USED, ROOM = 1.15, 0.9, 1.3
+"""A table of embeddings may be a third larger than it need be: its size is rounded up, or kept for tokens to come."""
 
 
 def wrapped_series(leaf: Tensor) -> dict[str, float]:
@@ -74,7 +76,10 @@ def wrapped_tokens(subject: Subject) -> tuple[str, int, int] | None:
     spec = subject.run.data.spec
     splits = [split for split in ("train", "val", "test") if split in subject.run.data.rows]
     rows = [sample(subject, split) for split in splits]
-    for name, many in _named(spec, rows[0]):
+    named, tables = dict(_named(spec, rows[0])), {}
+    if any(is_integer(leaf) and int(leaf.max()) in RANGES for leaf in parts(rows[0].x).values() if leaf.numel()):
+        tables = {name: int(many / ROOM) for name, many in _looked_up(subject).items() if name not in named}
+    for name, many in [*named.items(), *tables.items()]:
         found = [leaf for part in rows for key, leaf in parts({"x": part.x, "y": part.y}, "batch").items() if key == name]
         highest = [int(leaf.max()) for leaf in found]
         for top in RANGES:
@@ -82,6 +87,24 @@ def wrapped_tokens(subject: Subject) -> tuple[str, int, int] | None:
             if many > BEYOND * (top + 1) and max(highest) == top and len(used) > USED * (top + 1):
                 return name.removeprefix("batch."), top, many
     return None
+
+
+def _looked_up(subject: Subject) -> dict[str, int]:
+    """Rows of the largest table of embeddings that gets each tensor of tokens as it is, by the tensor's name."""
+    run, found = subject.copy(), dict[str, int]()
+    batch = subject.prepared(run, subject.few)
+    leaves = {name: leaf for name, leaf in parts({"x": batch.get("x")}, "batch").items() if is_integer(leaf) and leaf.dim() == 2}
+
+    def note(_: str, layer: Any, inputs: Any, __: Any) -> None:
+        tokens = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+        for name, leaf in leaves.items():
+            if tokens is not None and tokens.shape == leaf.shape and torch.equal(tokens.long(), leaf.long()):
+                found[name] = max(found.get(name, 0), int(layer.num_embeddings))
+
+    if leaves and subject.loss_task is not None:
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        calls(subject, run, batch, lambda name, layer, inputs, out: note(name, layer, inputs, out) if isinstance(layer, tables) else None)
+    return found
 
 
 def _named(spec: Any, rows: Any) -> Iterator[tuple[str, int]]:

@@ -1,21 +1,29 @@
 """Inputs that are all the same: blank pictures, an index that is not used, a column that is dead.
 
-Columns that never change are usual (borders of pictures) and only told. That all items are equal is a fact, not a statistic.
+Columns that never change are usual (borders of pictures) and only told. That all items are equal is a fact, not a statistic; nine of ten
+are by a cast or a scale that leaves nothing. A column is a fault where a layer reads it as it reads one that does change (`_twins.py`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
-from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._frame import Finding, Rows, Subject, check, skipped
 from dlrun.checks._inputs import parts, sample
+from dlrun.checks._twins import one_for_all
+from dlrun.functional.nearest import row_sums
 
-LEAST = 8
-CONSTANT, BLANK = 0.2, 0.5
+LEAST, MANY, WIDE = 8, 64, 5
+CONSTANT, BLANK, NEARLY = 0.2, 0.5, 0.9
 WITHOUT = ("gan", "other", "graph")
 """Kinds whose x may be a mere place holder, or the same graph each time."""
-RULE = f"error: all items of train are equal; warning: more than {BLANK:.0%} of the images of train are blank"
+RULE = (
+    f"error: all items of train are equal, or {NEARLY:.0%} of rows of {WIDE} and more columns; warning: more than {BLANK:.0%} of the "
+    "images of train are blank, or a part that never changes goes through the layer of one that does"
+)
 
 
 @check(stage="data", recipe="Hacker's Guide: be friends with every pixel")
@@ -32,6 +40,9 @@ def constant_input(subject: Subject) -> Finding:
             return Finding("info", text, numbers={"rows": len(rows)}, threshold=RULE)
         cause = "the index is not used, or a transform wipes everything out"
         return Finding("error", text, cause, "print dataset[0] and dataset[1]", {"rows": len(rows)}, RULE)
+    nearly = _nearly(subject, rows, named)
+    if nearly:
+        return nearly
     blank = {name: _blank(leaf) for name, leaf in named.items() if leaf.dim() >= 4 and leaf.shape[-1] * leaf.shape[-2] >= 16}
     name, share = max(blank.items(), key=lambda pair: pair[1], default=("", 0.0))
     dead = {name: _constant(leaf) for name, leaf in named.items()}
@@ -46,10 +57,30 @@ def constant_input(subject: Subject) -> Finding:
             numbers,
             RULE,
         )
+    pair = None if subject.kind in ("gan", "graph") or subject.expects.get("repeated_inputs") else one_for_all(subject, rows)
+    if pair:
+        text = f"{pair[0]} is the same in every row of train, {pair[1]} is not, and one layer reads both ({seen})"
+        cause = "it was drawn, or indexed, once where each row was to get its own (size= left out)"
+        return Finding("warning", text, cause, f"print {pair[0]} of a few rows", numbers | {"still": pair[0]}, RULE)
     most = max(dead, key=lambda name: dead[name])
     if dead[most] > CONSTANT:
         return Finding("info", f"{dead[most]:.0%} of the features of {most} never change ({seen})", numbers=numbers, threshold=RULE)
     return Finding("ok", f"items differ, {dead[most]:.0%} of the features of {most} never change ({seen})", numbers=numbers, threshold=RULE)
+
+
+def _nearly(subject: Subject, rows: Rows, named: dict[str, Tensor]) -> Finding | None:
+    """The finding where nearly all rows are equal, byte for byte, and their targets are not."""
+    wide = sum(leaf[0].numel() for leaf in named.values())
+    if len(rows) < MANY or wide < WIDE or subject.kind in WITHOUT or subject.expects.get("repeated_inputs"):
+        return None
+    sums = row_sums(list(named.values()))
+    usual, count = Counter(sums).most_common(1)[0]
+    same = torch.tensor([row == usual for row in sums])
+    if count < NEARLY * len(rows) or not isinstance(rows.y, Tensor) or _alike(rows.y.cpu()[same]):
+        return None
+    text = f"{count / len(rows):.0%} of the items of train have the same inputs, and not the same targets ({len(rows)} rows looked at)"
+    cause = "a cast to integers, or a scale, that leaves next to nothing of the values"
+    return Finding("error", text, cause, "print x before and after each transform", {"rows": len(rows), "equal": count}, RULE)
 
 
 def _alike(y: object) -> bool:

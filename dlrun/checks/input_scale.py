@@ -17,15 +17,19 @@ from torch import Tensor
 from dlrun.batch import Batch, map_leaves
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import parts, sample
+from dlrun.checks._rowwise import scaled_by_row
 from dlrun.finite import NonFinite
 
 LEAST, STEPS = 32, 60
 LARGE, SMALL, UNLIKE, WIDE = 30.0, 0.02, 100.0, 10.0
 OFF, AWAY = 5.0, 3.0
+FAR, FAINT = 25.0, 0.1
+"""An sd below 0.1 at a mean this many times as far from 0 leaves rows all but alike to the network, whatever the unit."""
 WORSE, BEHIND, MOVES = 1.5, 0.5, 0.1
 RULE = (
     f"warning: values of {LARGE:g} (root mean square), below {SMALL:g}, {UNLIKE:g} x as wide in one column as in others, {OFF:g} sd from 0 "
-    f"or an sd over {WIDE:g}; and standardised inputs start at a {WORSE:g} x lower loss, or get twice as far in {STEPS} steps on a batch"
+    f"({FAR:g} where it is below {FAINT:g}), an sd over {WIDE:g}, or rows scaled each by itself; and standardised inputs start at a "
+    f"{WORSE:g} x lower loss, or get twice as far in {STEPS} steps on a batch"
 )
 FOLLOWS = ("item_stability", "constant_input", "finite_data")
 
@@ -42,7 +46,8 @@ def input_scale(subject: Subject) -> Finding:
     if not leaves or len(rows) < LEAST:
         return skipped(f"it takes {LEAST} rows of floating-point inputs")
     numbers: dict[str, Any] = {name: _facts(leaf) for name, leaf in leaves.items()}
-    odd = {name: why for name in leaves if (why := _odd(numbers[name]))}
+    by_row = {name: why for name, leaf in leaves.items() if (why := scaled_by_row(leaf))}
+    odd = {name: why for name in leaves if (why := by_row.get(name) or _odd(numbers[name]))}
     shown = "; ".join(f"{name} {_moments(fact)}" for name, fact in list(numbers.items())[:3])
     if not odd:
         return Finding("ok", f"inputs are of a usual scale: {shown}", numbers=numbers, threshold=RULE)
@@ -52,7 +57,14 @@ def input_scale(subject: Subject) -> Finding:
     harm = _harm(subject, name, leaves[name], numbers)
     if not harm:
         return Finding("info", f"{name} {why}, but the network does as well with it as standardised", numbers=numbers, threshold=RULE)
-    cause = "inputs enter in raw units" if "small" not in why else "inputs were scaled down twice"
+    if name in by_row:
+        cause, step = (
+            "rows were scaled across their columns, so that the largest unit decides",
+            "scale each column: mean and std over axis 0",
+        )
+        return Finding("warning", f"{name}: {why}, and its columns stand far apart; {harm}", cause, step, numbers, RULE)
+    small = "small" in why or numbers[name]["widest"] < SMALL
+    cause = "inputs were scaled down twice" if small else "inputs enter in raw units"
     return Finding("warning", f"{name} {why}; {harm}", cause, "standardise: (x - mean) / std, fitted on train", numbers, RULE)
 
 
@@ -80,7 +92,8 @@ def _facts(leaf: Tensor) -> dict[str, Any]:
     varied = sd > 1e-9 * mean.abs().clamp(min=1e-9)
     size = (mean.square() + sd.square()).sqrt()
     usual = float(sd[varied].median()) if bool(varied.any()) else 1.0
-    away = (mean.abs() / sd.clamp(min=1e-9))[varied & (mean.abs() > AWAY)]
+    distance = mean.abs() / sd.clamp(min=1e-9)
+    away = distance[varied & ((mean.abs() > AWAY) | ((sd < FAINT) & (distance > FAR)))]
     whole = bool((known == known.round()).all()) and float(known.min()) >= 0
     return {
         "mean": float(some.mean()),

@@ -1,10 +1,10 @@
 """Items read again: a val item must be the same each time, and reading a train item must not change it.
 
 Every item is read under seeds of its own (`data/items.py`). So there are two questions with exact answers. Under equal seeds a read can
-only differ if something outside changed: a transform that works in place (each read goes further, or by ever less), or random state of the
-dataset's own (reads scatter). Under other seeds it differs if the item is drawn: an augmentation, which val should not have.
-What makes its items up as it is asked (reads as far apart as items of one class) is no augmentation; nor are kinds whose items are
-random by nature (masks, noise, views), or targets drawn along with the inputs.
+only differ if something outside changed: a transform that works in place (each read goes further, by ever less, or never back to what the
+first gave), or random state of the dataset's own (reads scatter). Under other seeds it differs if the item is drawn: an augmentation, which
+val should not have. What makes its items up as it is asked (reads as far apart as items of one class) is no augmentation; nor are kinds
+whose items are random by nature (masks, noise, views), or targets drawn along with the inputs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from dlrun.checks._frame import Finding, Subject, check
 from dlrun.checks._inputs import inputs, is_integer
 from dlrun.data.sources import Items
 
-ITEMS, READS = 8, 6
+ITEMS, READS, SEVERAL = 8, 6, 3
+SLIGHT = 0.02
+"""Share of an item's size below which another first read may be a type's fewer digits, kept for later reads."""
 SETTLES = 0.5
 MADE_UP = 0.85
 DRAWN = ("vae", "diffusion", "contrastive", "gan", "language_model", "sequence", "graph", "other")
-RULE = f"error: under equal seeds each of {READS} reads lies farther from the first, or half as far from the last; warning: val is random"
+RULE = f"error: under equal seeds reads go on, come to a rest, or never come back to the first of {READS}; warning: val is random"
 
 
 @check(stage="data", recipe="Hacker's Guide: read the same item twice")
@@ -36,10 +38,10 @@ def item_stability(subject: Subject) -> Finding:
     notes, numbers = [], {}
     for split, source in sources.items():
         rows = torch.linspace(0, len(source) - 1, min(ITEMS, len(source))).long().tolist()
-        steps, moves = _repeated(source, split, rows)
+        steps, moves, kept = _repeated(source, split, rows)
         changed = steps[steps[:, 1:].amax(1) > 0]
         numbers[split] = {"changed": len(changed), "second_read": float(steps[:, 1].mean()), "last_read": float(steps[:, -1].mean())}
-        if _goes_on(changed) or _settles(moves[steps[:, 1:].amax(1) > 0]):
+        if _goes_on(changed) or _settles(moves[steps[:, 1:].amax(1) > 0]) or kept:
             text = f"reading items of {split} changes them: read {READS} times, {len(changed)} of {len(rows)} are never the same again"
             cause = "a transform that works in place (x -= mean, x.mul_(..)) on what the dataset keeps"
             return Finding("error", text, cause, "copy first: x = self.x[i].clone()", numbers, RULE)
@@ -96,11 +98,33 @@ def _apart(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
     return float(_each(one, two).square().mean().sqrt())
 
 
-def _repeated(source: Any, split: str, rows: list[int]) -> tuple[Tensor, Tensor]:
-    """How far each read of an item lies from its first one, [items, reads], and from the one before it, [items, reads - 1]."""
-    reads = [_read(source, split, rows) for _ in range(READS)]
+def _repeated(source: Any, split: str, rows: list[int]) -> tuple[Tensor, Tensor, bool]:
+    """How far each read of an item lies from its first one, [items, reads], and from the one before it, [items, reads - 1].
+
+    And whether what a read changes stays changed.
+    """
+    reads = [_read(source, f"{split} reread", rows) for _ in range(READS)]  # under seeds that no other check has read them with
     following = torch.stack([_each(one, two) for one, two in zip(reads, reads[1:], strict=False)], 1)
-    return torch.stack([_each(reads[0], read) for read in reads], 1), following
+    return torch.stack([_each(reads[0], read) for read in reads], 1), following, _stays(reads)
+
+
+def _stays(reads: list[dict[str, Tensor]]) -> bool:
+    """Whether several items are never again what they were: after the first read all are alike, or ever more entries of one part differ."""
+    shapes = [{name: leaf.shape for name, leaf in read.items()} for read in reads]
+    if any(shape != shapes[0] for shape in shapes):
+        return False
+    for name in reads[0]:
+        stack = torch.stack([read[name].reshape(len(read[name]), -1).double().nan_to_num(0, 0, 0) for read in reads])
+        away = (stack != stack[:1]).double().mean(2).T
+        size = stack[0].square().mean(1).sqrt()
+        far = (stack - stack[:1]).square().mean(2).sqrt().amax(0) > SLIGHT * size.clamp(min=1e-9)
+        some = away[(away.amax(1) > 0) & far]
+        more = bool((some[:, 2:] >= some[:, 1:-1]).all()) and bool((some[:, 1] > 0).any())
+        at_once = bool((stack[1:] == stack[1:2]).all()) and bool((some[:, 1] > 0).all())
+        growing = bool((some[:, -1] > some[:, 1]).sum() >= SEVERAL) and float(some[:, 1].mean()) < 0.5
+        if len(some) >= SEVERAL and more and (at_once or growing):
+            return True
+    return False
 
 
 def _drawn(source: Any, split: str, rows: list[int]) -> float:

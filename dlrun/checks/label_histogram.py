@@ -1,7 +1,8 @@
 """Targets that cannot be learned from: all the same, classes that val has and train has not, numbers outside what the loss is made for.
 
 The catalogue warns of unbalanced classes; rare classes are usual and right, so they are only told. A class that is missing in train is told
-too, where few rows of val have it; where many do (a set sorted by class and cut), nothing can be learned for them.
+too, where few rows of val have it; where many do (a set sorted by class and cut), nothing can be learned for them. Of several labels a row,
+one that stands in every row with few others, and not in full ones, is the filler of lists.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from dlrun.checks._inputs import is_integer, one_a_row, sample
 
 LEAST = 16
 UNSEEN, SOME = 0.2, 0.02
-RULE = f"error: one class or one value in train, or over {UNSEEN:.0%} of val's rows of classes that train has not; warning: over {SOME:.0%}"
+FILLED, PARTLY = 50, 0.7
+RULE = (
+    f"error: one class or one value in train, or over {UNSEEN:.0%} of val's rows of classes that train has not; warning: over {SOME:.0%}, "
+    "or a label that fills up the rows which have few others"
+)
 
 
 @check(stage="data", moment="fast", recipe="Hacker's Guide: look at the targets too")
@@ -35,7 +40,7 @@ def label_histogram(subject: Subject) -> Finding:
     if bool((train == train[:1]).all()) and (train.numel() == len(train) or bool((train == train.flatten()[0]).all())):
         return _constant(train)
     if kind == "binary" or (kind == "regression" and not is_integer(train)) or train.is_floating_point():
-        return _unbounded(subject, train) or _numbers(targets)
+        return _unbounded(subject, train) or _filler(train) or _numbers(targets)
     return _classes(subject, kind, targets)
 
 
@@ -76,6 +81,27 @@ def _unbounded(subject: Subject, train: Tensor) -> Finding | None:
         return None
     text = f"binary targets go from {low:g} to {high:g}: the loss falls without end as outputs grow"
     return Finding("error", text, "labels 0 and 1 were expected", "map the labels to 0 and 1", {"min": low, "max": high}, RULE)
+
+
+def _filler(train: Tensor) -> Finding | None:
+    """The finding where a label stands in every row that has few others, and not in those with the most: lists were filled up with it."""
+    if train.dim() != 2 or train.shape[1] < 4 or not bool(((train == 0) | (train == 1)).all()):
+        return None
+    others = train.sum(1, keepdim=True) - train
+    most = int(others.max())
+    for label in range(train.shape[1]):
+        count, has = others[:, label], train[:, label] == 1
+        some, full = (count > 0) & (count < most), count == most
+        enough = most > 1 and int(some.sum()) >= FILLED and min(int(full.sum()), int((count < most - 1).sum())) >= LEAST
+        if not enough or not bool(has[count < most].all()):  # labels of which a row always has as many differ by one at most
+            continue
+        share = float(has[full].float().mean())
+        if share < PARTLY:
+            text = f"label {label} stands in every row with fewer than {most} other labels, and in {share:.0%} of those with {most}"
+            cause = "lists of labels were filled up with its number before they became zeros and ones"
+            numbers = {"label": label, "rows": len(train), "share_of_full": share}
+            return Finding("warning", text, cause, "leave filler out: count labels from 1, or mask the filler", numbers, RULE)
+    return None
 
 
 def _numbers(targets: dict[str, Tensor]) -> Finding:

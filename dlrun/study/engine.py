@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from dlrun.sinks.console import Console
 from dlrun.study.asking import identity
 from dlrun.study.backend import Backend, Place
 from dlrun.study.failures import AGAIN, common, diagnosis
-from dlrun.study.guide import Guide
 from dlrun.study.joining import ledger_of, write_question
 from dlrun.study.kinds import FirstOfKind
+from dlrun.study.leading import Leader
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.owners import is_gone
 from dlrun.study.plan import Cell, Question
@@ -40,12 +40,16 @@ MOST_EARLY_DEATHS = (3, 20)
 
 @dataclass(frozen=True)
 class Means:
-    """What the command line named besides the question: plugins to import, where YAML lies, leases, and what guides a search."""
+    """What the command line named besides the question: plugins to import, where YAML lies, leases, and what guides a search.
+
+    `outcome` takes the place of the table at the end, where runs are not compared by a goal's value: (document, exit code) from the driver.
+    """
 
     plugins: tuple[str, ...] = ()
     config_dir: str | None = None
     lease: float = LEASE_SECONDS
-    guide: Guide | None = None
+    guide: Leader | None = None
+    outcome: Callable[[Ledger], tuple[dict[str, Any], int]] | None = None
 
 
 def run_study(
@@ -87,12 +91,12 @@ class Driver:
 
     def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Backend, console: Console, means: Means) -> None:
         self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
-        self.guide, self.first = means.guide, FirstOfKind()
+        self.guide, self.first, self.outcome = means.guide, FirstOfKind(), means.outcome
         self.goal = self.guide.settle(ledger) if self.guide else question.goal
         goal = (self.goal.metric, self.goal.direction) if self.goal else None
         named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
-        kept = (self.guide.stays, self.guide.every) if self.guide else ()
-        self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, *kept)
+        kept: dict[str, Any] = {"stay": self.guide.stays, "prune": self.guide.every} if self.guide else {}
+        self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, **kept, valued=means.outcome is None)
         self.begun = time.monotonic()
         self.since = 0.0
         self.stopped: str | None = None
@@ -135,6 +139,10 @@ class Driver:
                 self.console.line(f"{again} failed run{'s' * (again != 1)} tried again, after the others")
 
     def _result(self) -> tuple[dict[str, Any], int]:
+        if self.outcome is not None:
+            found, code = self.outcome(self.ledger)
+            self._keep_outputs()
+            return found, EXIT[self.stopped] if self.stopped in EXIT else self.code or code
         found = table(self.ledger, self.folder, self.goal, time.monotonic() - self.begun)
         write_csv(self.ledger, self.folder)
         title, columns, rows = lines(found)
@@ -228,7 +236,7 @@ class Driver:
     def _goal(self, rows: Sequence[Mapping[str, Any]]) -> Any:
         """The goal nobody named, once a run is finished."""
         done = next((row["id"] for row in rows if row["state"] == "finished"), None)
-        if self._known is None and done is not None:
+        if self._known is None and done is not None and self.outcome is None:
             self._known = goal_of(self.ledger.jobs(done), None)
         return self._known
 

@@ -36,6 +36,7 @@ class Taken:
     attempt: int
     checked: bool
     seals: dict[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Ledger:
             fresh = [(cell, job) for cell in wanted for job in cell.jobs if (job.cell, job.seed) not in have]
             entries = [
                 {**_new(self.study), "cell": job.cell, "seed": job.seed, "text": job.text, "sha256": job.sha256, "turn": turn + place}
-                | {"seals": json.dumps(job.seals)}
+                | {"seals": json.dumps(job.seals), "place": job.place}
                 | {"checked": job is cell.jobs[0] and checked(cell)}
                 for place, (cell, job) in enumerate(fresh)
             ]
@@ -118,7 +119,7 @@ class Ledger:
             began = {} if row.began is not None else {"began": now()}
             connection.execute(jobs.update().where(jobs.c.id == row.id).values(**found, **began))
             connection.execute(attempts.insert().values(job=row.id, attempt=attempt, owner=owner, began=now()))
-            return Taken(row.id, row.cell, row.seed, row.text, row.sha256, attempt, row.checked, json.loads(row.seals))
+            return Taken(row.id, row.cell, row.seed, row.text, row.sha256, attempt, row.checked, json.loads(row.seals), row.place)
 
         return self._change(do)
 
@@ -139,7 +140,7 @@ class Ledger:
 
         return self._change(do)
 
-    def finish(self, job: int, attempt: int, value: float, summary: Mapping[str, Any], state: str = "finished") -> bool:
+    def finish(self, job: int, attempt: int, value: float | None, summary: Mapping[str, Any], state: str = "finished") -> bool:
         """Enter a result. It counts only for the live attempt; said twice (an answer got lost) it counts once."""
         found = {"value": value, "summary": json.dumps(jsonable(summary), allow_nan=False)}
         return self._end(job, attempt, state, {"state": state, **found, "failure": None, "reason": None})
@@ -232,7 +233,7 @@ class Ledger:
 
     def states(self) -> list[dict[str, Any]]:
         """Every job in the order of cells and seeds, in short: what changes while a study runs."""
-        names = ("id", "cell", "seed", "state", "attempt", "began", "ended", "value", "failure", "signature")
+        names = ("id", "cell", "seed", "state", "attempt", "began", "ended", "value", "failure", "signature", "place")
         found = self._look(sa.select(*(jobs.c[name] for name in names)).where(jobs.c.study == self.study).order_by(jobs.c.cell, jobs.c.id))
         return [dict(row._mapping) for row in found]
 

@@ -20,13 +20,17 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a cell with a seed. `text` is its frozen config.yaml, `sha256` the sum of that, `seals` its typed paths."""
+    """One training: a cell with a seed. `text` is its frozen config.yaml, `sha256` the sum of that, `seals` its typed paths.
+
+    `place` is its folder as seen from the study's, where it has one of its own; else `runs/<cell>-s<seed>`.
+    """
 
     cell: int
     seed: int
     text: str
     sha256: str
     seals: dict[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ class Setting:
     """Which study a worker works for. `plugins` are the names typed, `pins` the sums they had when the study was asked.
 
     `stay`: more jobs may come when none is open. `prune`: steps between evaluations, where runs that lie behind are given up; else 0.
+    `valued`: a run is compared by the goal's metric, and failed without one; else it is done when it has finished.
     """
 
     storage: str
@@ -25,6 +26,7 @@ class Setting:
     command: tuple[str, ...] = ()
     stay: bool = False
     prune: int = 0
+    valued: bool = True
 
 
 def told(facts: dict[str, Any]) -> Setting:

@@ -23,7 +23,17 @@ BUSY_SECONDS = 60
 """How long a transaction waits for another one."""
 PATIENCE_SECONDS = 60.0
 """How long a database that does not answer is asked again."""
-HOPELESS = ("disk is full", "readonly", "read-only", "unable to open", "malformed", "disk I/O")
+HOPELESS = (
+    "disk is full",
+    "readonly",
+    "read-only",
+    "unable to open",
+    "malformed",
+    "disk I/O",
+    "no such column",
+    "has no column",
+    "UndefinedColumn",
+)
 T = TypeVar("T")
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "orangefs", "panfs", "9p"}
 NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "mount-s3", "gcsfuse", "juicefs", "beegfs")}
@@ -58,6 +68,7 @@ jobs = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("seals", sa.Text, nullable=False),  # proofs that paths in the config were typed (`config.reach`)
+    sa.Column("place", sa.Text, nullable=False),  # the run's folder as seen from the study's; empty: runs/<cell>-s<seed>
     sa.Column("checked", sa.Boolean, nullable=False),  # whether the fast checks run before it
     sa.Column("state", sa.String(10), nullable=False),  # waiting, running, finished, failed or pruned
     sa.Column("attempt", sa.Integer, nullable=False),

@@ -26,18 +26,24 @@ from dlrun.train import begin, build_run, resume
 
 Goal = tuple[str, str]
 Read = Callable[[int, float], str | None]
+NO_GOAL = ("", "")
 
 
-def place_of(folder: Path, cell: int, seed: int) -> Path:
-    """Where the run of a job lies, whichever attempt."""
-    return folder / "runs" / f"{cell:05d}-s{seed}"
+def place_of(folder: Path, job: Taken) -> Path:
+    """Where the run of a job lies, whichever attempt. MissingError for a place outside the output root: a ledger is others' data."""
+    if not job.place:
+        return folder / "runs" / f"{job.cell:05d}-s{job.seed}"
+    path = Path(os.path.normpath(folder.absolute() / job.place))
+    if folder.absolute().parents[1] not in path.parents:
+        raise MissingError(f"the ledger of {folder} names a run outside {folder.absolute().parents[1]}: it was not written by dlrun")
+    return path
 
 
 class Trainer:
     """What stays between the jobs of a process: the settings it began with, baselines by what they depend on, compositions."""
 
-    def __init__(self, folder: Path, goal: Goal | None, config_dir: str | None) -> None:
-        self.folder, self.goal, self.config_dir = folder, goal, config_dir
+    def __init__(self, folder: Path, goal: Goal | None, config_dir: str | None, valued: bool = True) -> None:
+        self.folder, self.goal, self.config_dir, self.valued = folder, goal, config_dir, valued
         self.fresh, self._made, self._memory = Fresh(), dict[tuple[str, str], Any](), dict[Any, Any]()
 
     def train(self, job: Taken, stop: Stop, read: Read) -> dict[str, Any] | Failure:
@@ -46,11 +52,11 @@ class Trainer:
         A run that was stopped has no value; a failure is given where it ended without one, raised where it did not end.
         """
         self.fresh.again()
-        path = place_of(self.folder, job.cell, job.seed)
+        path = place_of(self.folder, job)
         resumes = self._place(job, path)
         done = read_json(path / "summary.json") if resumes and (path / "summary.json").is_file() else {}
         if done.get("status") == "finished":  # its worker went away between the end of the run and saying so
-            return valued({**done, "run_dir": str(path)}, self.goal or self._choice(path))
+            return self._ended({**done, "run_dir": str(path)}, self.goal or (self._choice(path) if self.valued else NO_GOAL))
         if done.get("status") == "stopped" and done.get("reason") == PRUNED:
             return {**done, "run_dir": str(path)}
         if stop.signal:
@@ -58,7 +64,10 @@ class Trainer:
         summary, goal = self._run(job, path, stop, read, resumes)
         if summary["status"] == "stopped" and summary["reason"] == "max_seconds":
             return Failure("config", f"stopped at train.max_seconds after step {summary['step']}: no value; a study needs whole runs")
-        return valued(summary, goal) if summary["status"] == "finished" else summary
+        return self._ended(summary, goal) if summary["status"] == "finished" else summary
+
+    def _ended(self, summary: Mapping[str, Any], goal: Goal) -> dict[str, Any] | Failure:
+        return valued(summary, goal) if self.valued else {**summary, "value": None}
 
     def _run(self, job: Taken, path: Path, stop: Stop, read: Read, resumes: bool) -> tuple[dict[str, Any], Goal]:
         config = self._compose(path)

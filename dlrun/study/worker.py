@@ -68,7 +68,7 @@ class Worker:
         from dlrun.study.trainer import Trainer
 
         self.ledger, self.setting, self.stop, self.say = ledger, setting, stop, say
-        self.trainer = Trainer(Path(setting.folder), setting.goal, setting.config_dir)
+        self.trainer = Trainer(Path(setting.folder), setting.goal, setting.config_dir, setting.valued)
         self._pause = threading.Event()
 
     def work(self) -> int:
@@ -104,7 +104,7 @@ class Worker:
     def _outcome(self, job: Taken, stop: Stop) -> dict[str, Any] | Failure:
         from dlrun.study.trainer import place_of
 
-        log = place_of(Path(self.setting.folder), job.cell, job.seed) / "log.txt"
+        log = place_of(Path(self.setting.folder), job) / "log.txt"
         try:
             return self._trained(job, stop)
         except KeyboardInterrupt:

@@ -99,7 +99,7 @@ class Root:
     device: str
     run_dir: Path | None
     output_root: Path
-    probes: list[str]
+    probes: list[str | dict[str, Any]]
     checks: Literal["fast", "deep", "none"]
     checks_on_error: Literal["stop", "continue"]
     arms: dict[str, Any]
@@ -108,6 +108,9 @@ class Root:
     events: dict[str, str]
     measures: dict[str, Any]
     claims: list[Any]
+    baseline: dict[str, Any] | None
+    figure: dict[str, Any] | None
+    cost: Positive | None
     recorded: str | None
     source: str | None
     tags: list[str]

@@ -80,9 +80,10 @@ DATASETS = {
     "text_file": TEXT,
     "grammar": GRAMMAR,
     "graphs": GRAPHS,
+    "modular_addition": ("model=embedding_sum",),
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
-EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None}
+EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
 
 
 @pytest.fixture(autouse=True)

@@ -38,8 +38,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 class Readout(nn.Linear):
     """The last layer: features [..., D] -> [..., *out_shape], out_shape () giving [...]; small weights (see `READOUT_GAIN`)."""
 
-    def __init__(self, features: int, out_shape: tuple[int, ...], gain: float = READOUT_GAIN) -> None:
-        super().__init__(features, prod(out_shape))
+    def __init__(self, features: int, out_shape: tuple[int, ...], gain: float = READOUT_GAIN, bias: bool = True) -> None:
+        super().__init__(features, prod(out_shape), bias=bias)
         self.out_shape = tuple(out_shape)
         kaiming_(self, "linear", gain)
 

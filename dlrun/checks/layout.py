@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import parts, sample
 from dlrun.checks._pictures import alike, roughness
+from dlrun.checks._views import mixing_view, told
 
 LEAST, SIDE, FEW = 16, 4, 4
 TWICE, NOISE, ORDER = 0.5, 0.8, 0.7
@@ -26,13 +27,16 @@ LAST = "with channels last in memory"
 SLIDES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RULE = (
     f"warning: read in another way, pictures are at most {TWICE:g} x as rough, below {ORDER:g}, or neighbours {TRIPLE:g} x as alike, over "
-    f"{FAINT:g}, with {SIGMAS:g} standard errors; note: as they are, over {NOISE:g}"
+    f"{FAINT:g}, with {SIGMAS:g} standard errors; or forward exchanges axes of x by a view; note: as they are, over {NOISE:g}"
 )
 
 
 @check(stage="data", recipe="Hacker's Guide: reshape is no permute", follows=("item_stability", "constant_input"))
 def layout(subject: Subject) -> Finding:
-    """Differences of neighbours in up to 128 pictures [N, C, H, W], as they are and read in other ways."""
+    """Views in forward that mix axes; differences of neighbours in up to 128 pictures [N, C, H, W], as they are and read in other ways."""
+    view = mixing_view(subject) if subject.patience > 1 else None
+    if view and view.of_input and view.rows_kept:
+        return told(view, {}, RULE)
     rows = sample(subject, "train")
     images = {
         name: leaf.detach().cpu().float()

@@ -18,6 +18,7 @@ from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._padding import deaf
 from dlrun.checks._players import draws, each
+from dlrun.checks._views import mixing_view, told
 
 REGIONS = 16
 ROWS, FEW_ROWS, LARGE = 8, 2, 2**15
@@ -57,6 +58,9 @@ def receptive_field(subject: Subject) -> Finding:
                 unseen.append((share, label, _list([place for place, seen in found.items() if not seen])))
     if not numbers:
         return skipped("no part of the inputs differs between rows by itself")
+    view = mixing_view(subject)
+    if view and not (view.of_input and view.rows_kept):
+        return told(view, numbers, "no view in forward exchanges axes")
     upside_down = deaf(probe)
     if upside_down is not None:
         return upside_down

@@ -110,13 +110,13 @@ def _by_network(subject: Subject, asked: Probe) -> str | None:
         if 2 <= len(bias) <= COLUMNS:
             ways += [(f"[{j}]", way) for j, way in enumerate(torch.eye(len(bias)).to(bias))]
         for (name, way), sign in itertools.product(ways, (1.0, -1.0)):
-            losses = _losses(lambda by, way=way, bias=bias: _moved(subject, asked, bias, by * way)[0], sign)  # type: ignore[misc]
-            if losses and _endless(losses) and _moved(subject, asked, bias, sign * STEPS[0] * way)[1]:
+            losses = _losses(lambda by, way=way, bias=bias: moved(subject, asked, bias, by * way)[0], sign)  # type: ignore[misc]
+            if losses and _endless(losses) and moved(subject, asked, bias, sign * STEPS[0] * way)[1]:
                 return f"{own[id(part)]}.bias{name}" if sign > 0 else f"minus {own[id(part)]}.bias{name}"
     return None
 
 
-def _moved(subject: Subject, asked: Probe, bias: nn.Parameter, by: Tensor) -> tuple[float, bool]:
+def moved(subject: Subject, asked: Probe, bias: nn.Parameter, by: Tensor) -> tuple[float, bool]:
     """The loss of the whole network with `by` added to a bias, and whether its gradient leads further that way."""
     run, before = asked.run, bias.detach().clone()
     assert isinstance(run.task, LossTask)

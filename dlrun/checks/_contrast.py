@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlrun.checks._embeddings import MOST_ROWS, astray, together
 from dlrun.checks._frame import Finding, Subject, skipped, tensors
 from dlrun.checks._probe import Probe, put
 
@@ -34,7 +35,8 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
         return Finding("info", "the loss is not finite for made-up embeddings", numbers=numbers, threshold=RULE)
     reason = _other_reading(asked, views, found)
     if reason:
-        return skipped(reason)
+        read = [t for t in found if _is_read(asked, t)]
+        return (together(subject, asked, read, None, numbers) if len(read) > 1 else None) or skipped(reason)
     noise = max(float(costs["random"].std()), 1e-4 * abs(numbers["random"]), 1e-9)
     gains = [(numbers["random"] - numbers[way]) / noise for way in ("stacked", "alternating")]
     numbers["gains"] = gains
@@ -54,6 +56,11 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     if len(views) == 1 and abs(numbers["equal"] - math.log(2 * rows)) < 1e-4:
         text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
         return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
+    if rows >= 8 and rows <= MOST_ROWS and not _by_labels(asked):
+        lost = together(subject, asked, views, min(numbers["stacked"], numbers["alternating"]), numbers)
+        lost = lost or astray(asked, views, int(gains[1] > gains[0]), numbers)
+        if lost is not None:
+            return lost
     return Finding("ok", "views that agree lower the loss", numbers=numbers, threshold=RULE)
 
 
@@ -63,7 +70,7 @@ def _other_reading(asked: Probe, views: list[Tensor], found: list[Tensor]) -> st
     read = [t for t in tensors(asked.outputs) if t.is_floating_point() and _is_read(asked, t)]
     if not any(t is view for t in read for view in views):
         return "the loss does not read the first outputs"
-    others = [t for t in read if not any(t is view for view in views) and len(t) in {len(view) for view in found}]
+    others = [t for t in read if t.dim() and not any(t is view for view in views) and len(t) in {len(view) for view in found}]
     return "the loss compares more than the two views" if others else ""
 
 

@@ -63,9 +63,14 @@ def refusal(probe: Probe | None, known: int | None) -> str | None:
 
 
 def is_likelihood(probe: Probe, layout: Layout) -> bool:
-    """Whether outputs that are all alike cost ln C: the loss is the cross-entropy of C classes."""
+    """Whether outputs that are all alike cost ln C: the loss is the cross-entropy of C classes, of logits or of (log-)probabilities."""
+    logs = -math.log(layout.classes)
+    return any(_costs_ln(probe, layout, value) for value in (0.0, logs, 1 / layout.classes))
+
+
+def _costs_ln(probe: Probe, layout: Layout, value: float) -> bool:
     try:
-        loss = probe.at(torch.zeros_like(probe.out))
+        loss = probe.at(torch.full_like(probe.out, value))
     except Exception:
         return False
     return math.isfinite(loss) and abs(loss - math.log(layout.classes)) < 0.02 * math.log(layout.classes)

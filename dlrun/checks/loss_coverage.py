@@ -18,6 +18,7 @@ from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
+from dlrun.checks._wired import miswired, twice
 
 PADDED = 0.2
 """Share of counted places that are padding above which it is said loudly."""
@@ -42,11 +43,15 @@ def loss_coverage(subject: Subject) -> Finding:
         cause = "outputs are detached inside the loss (detach, item, argmax, round), or it does not read them"
         return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
+    copied = twice(asked)
+    if copied is not None:
+        return copied
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)
         return skipped(reason) if reason else _of_classes(asked, form(subject, asked), numbers)
     if asked.targets.mode in ("labels", "numbers", "shares") and len(asked.out) == len(asked.batch):
-        return _of_rows(asked, form(subject, asked), numbers)
+        shape = form(subject, asked)
+        return miswired(asked, shape) or _of_rows(asked, shape, numbers)
     return Finding("ok", "the loss pulls at the outputs", numbers=numbers, threshold=RULE)
 
 

@@ -19,6 +19,7 @@ from dlrun.checks._bottom import bottomless
 from dlrun.checks._contrast import contrast
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
+from dlrun.checks._level import levelled
 from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
 
@@ -40,7 +41,7 @@ def loss_direction(subject: Subject) -> Finding:
     found = _direction(subject, asked)
     if found.level in LOUD or subject.kind in ("gan", "vae"):  # of players one falls as the other rises; a VAE's terms: loss_terms
         return found
-    return bottomless(subject, asked) or found
+    return bottomless(subject, asked) or levelled(subject, asked) or found
 
 
 def _direction(subject: Subject, asked: Probe) -> Finding:

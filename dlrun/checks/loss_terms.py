@@ -20,6 +20,7 @@ from torch import Tensor
 from dlrun.checks._forms import STRETCH, called, stretched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._kinds import is_variational
+from dlrun.checks._kl import endless
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._shares import weighed
 from dlrun.noise import seed_generators
@@ -140,6 +141,10 @@ def _of_kl(vae: Vae, noise: Tensor, numbers: dict[str, Any]) -> Finding:
         text = "the loss does not hang on mu or logvar: there is no KL term"
         cause = "the KL term was left out, has a weight of 0, or is detached"
         return Finding("warning", text, cause, "add it: -0.5 * sum(1 + logvar - mu^2 - exp(logvar))", numbers, "a KL term above 0")
+    if not any(map(math.isnan, (moved, third))):
+        found = endless(lambda z: _kl_of_mu(vae, z, zero), lambda value: vae.at(third=vae.flat(value)), mu, numbers)
+        if found is not None and moved > -least:
+            return found
     if moved < -least:
         text = "the loss falls as mu moves away from 0: the KL term drives codes away from the prior"
         return Finding(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._own_row import elsewhere
 from dlrun.checks._probe import Probe, probe
 
 NEAR = 1e-3
@@ -35,6 +36,9 @@ def row_separable(subject: Subject) -> Finding:
     by_outputs, by_targets = _coupling(asked, shape)
     numbers: dict[str, Any] = {"by_outputs": by_outputs, "by_targets": by_targets}
     coupled = by_outputs > NEAR or by_targets > NEAR
+    misplaced = elsewhere(asked, shape) if coupled and subject.kind not in COMPARES else None
+    if misplaced is not None:
+        return misplaced
     if declared and not coupled and subject.kind not in COMPARES:
         text = "declared by expects.batch_coupled_loss; each row's slope hangs on that row alone, up to a factor that the batch may set"
         return Finding("info", text, numbers=numbers, threshold=f"> {NEAR:g}")

@@ -1,0 +1,87 @@
+"""A loss without targets that a constant brings to its very least: a bias that grows is all there is to learn.
+
+Where data are told from noise (Gutmann and Hyvarinen 2010), one's scores are pushed up and the other's down, and a constant helps one as
+much as it hurts the other. With a sign turned, or a term pasted, all scores go the same way, and the loss goes to its floor whatever the
+inputs are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.batch import leaves, map_leaves
+from dlrun.checks._bottom import moved
+from dlrun.checks._forms import called
+from dlrun.checks._frame import Finding, Subject, tensors
+from dlrun.checks._probe import Probe, put
+
+FAR = (30.0, 100.0)
+LAYERS = 3
+GONE = 1e-3
+RULE = "no constant added to the outputs of all inputs brings the loss to its least"
+
+
+def levelled(subject: Subject, asked: Probe) -> Finding | None:
+    """The finding where a bias brings a loss that reads no targets to its floor."""
+    if asked.targets.mode != "none" or len(asked.batch) < 4 or not asked.steady or _reads_targets(asked):
+        return None
+    run = asked.run
+    own = {id(part): f"{name}.{path}" for name in run.nets for path, part in run.modules[name].named_modules()}
+    for part in reversed(called(subject, run, asked.batch)[-LAYERS:]):
+        bias = getattr(part, "bias", None)
+        if not isinstance(bias, nn.Parameter) or bias.dim() != 1 or not bias.requires_grad:
+            continue
+        for sign in (1.0, -1.0):
+            losses = [_at(subject, asked, bias, sign * by) for by in (0.0, 1.0, *FAR)]
+            if _floored(losses) and all(other >= losses[-1] for other in _others(asked)):
+                text = f"a constant is as good as anything: {'a larger' if sign > 0 else 'a smaller'} {own[id(part)]}.bias takes the loss"
+                text += f" from {losses[0]:.3g} to {losses[-1]:.2g}, its least, whatever the inputs are"
+                cause = "all terms push scores the same way: one has the sign of the other (data and noise, positives and negatives)"
+                step = "one term must rise where the other falls as a constant is added to all scores"
+                return Finding("error", text, cause, step, {"losses": losses, "at": [0.0, 1.0, *FAR]}, RULE)
+    return None
+
+
+def _floored(losses: list[float]) -> bool:
+    """Whether losses fall all the way to next to nothing of what they were."""
+    start, near, far, end = losses
+    fall = all(map(math.isfinite, losses)) and start > near > far >= end >= 0
+    return fall and far < GONE * start
+
+
+def _at(subject: Subject, asked: Probe, bias: nn.Parameter, by: float) -> float:
+    try:
+        return moved(subject, asked, bias, torch.full_like(bias, by))[0]
+    except Exception:  # numbers of that size may be refused
+        return math.nan
+
+
+def _others(asked: Probe) -> list[float]:
+    """Losses of random outputs, small and large."""
+    found = []
+    free = [t for t in tensors(asked.outputs) if t.is_floating_point() and t.numel()]
+    for number, scale in enumerate((1.0, 10.0, 100.0)):
+        outputs = asked.outputs
+        for i, t in enumerate(free):
+            drawn = torch.randn(t.shape, generator=torch.Generator().manual_seed(31 * number + i)).to(t)
+            outputs = put(outputs, t, scale * drawn)
+        with torch.no_grad():
+            found.append(float(asked.of(outputs)))
+    return [loss for loss in found if math.isfinite(loss)]
+
+
+def _reads_targets(asked: Probe) -> bool:
+    """Whether targets of other rows, or other numbers, change the loss."""
+    y = asked.batch.get("y")
+    if y is None or not list(leaves(y)):
+        return False
+
+    def other(t: Tensor) -> Tensor:
+        return t.roll(1, 0) if t.dim() else t
+
+    with torch.no_grad():
+        return float(asked.of(asked.outputs, asked.batch.replace(y=map_leaves(other, y)))) != float(asked.of(asked.outputs))

@@ -3,6 +3,9 @@
 A number of the row is known by its form: all values differ and stand on an even grid, as no measurement does. It is a leak where targets
 lie in blocks along it, and the other columns tell them as well (a curve over time has no others).
 
+A column that is filled in for one outcome alone holds one value in all rows of the others: no measurement has such exceptionless zeros
+beside many values. One whose values stand in the very order of the targets is the target in another unit.
+
 A column that was made of the targets of train tells these far better than it tells val's, and than columns of val tell val's: in val by
 itself too, which no drift between the splits explains, while the other columns tell both alike.
 """
@@ -21,6 +24,8 @@ from dlrun.functional.relation import Relation, relation, within
 LEAST, MOST_COLUMNS, DENSE, BLOCKS, STRAIGHT = 100, 64, 0.3, 3, 0.999
 STRONG, LOST, KEPT, CERTAIN = 0.5, 0.5, 0.6, 6.0
 BINS, STEPS = 12, 1024
+FILLED, SELDOM, DIFFER, SPREAD = 40, 0.4, 0.5, 0.9
+BLANK, BLANKS = 0.2, 0.34
 
 
 def row_numbers(table: Tensor, y: Tensor, classes: int | None) -> list[int]:
@@ -75,6 +80,39 @@ def by_step(rows: Rows) -> tuple[Tensor, list[str], Tensor, int | None] | None:
     if is_integer(y):
         return table[some], names, target[some], int(target.max()) + 1
     return table[some], names, target[some].float()[:, None], None
+
+
+def filled_for(flat: Tensor, y: Tensor) -> list[tuple[int, int]]:
+    """(column, class) of columns that hold one and the same value in every row of a class, and hardly ever in other rows.
+
+    There nearly all values differ: an amount that is written down for one outcome only. Pixels are blank for a class too, and so are many
+    others of them.
+    """
+    found: list[tuple[int, int]] = []
+    usual = (flat == flat.mode(0).values).double().mean(0)
+    many = torch.tensor([len(column.unique()) for column in flat.unbind(1)]) >= DIFFER * (1 - usual) * len(flat)
+    if float(((usual > BLANK) & many).double().mean()) > BLANKS:
+        return found
+    for label in y.unique().tolist():
+        mine, others = flat[y == label], flat[y != label]
+        if min(len(mine), len(others)) < FILLED or others.shape[1] > MOST_COLUMNS:
+            continue
+        still = (mine == mine[:1]).all(0)
+        seldom = (others == mine[:1]).double().mean(0) < SELDOM
+        for column in (still & seldom).nonzero().flatten().tolist():
+            values = others[others[:, column] != mine[0, column], column]
+            if len(values.unique()) >= DIFFER * len(values):
+                found.append((int(column), int(label)))
+    return found
+
+
+def ranked_as(flat: Tensor, y: Tensor) -> list[int]:
+    """Columns [N, D] whose values stand in the very order of the targets [N, 1], or its reverse: another unit, a logarithm, a power."""
+    if y.shape[1] != 1 or len(y) < LEAST or len(y.unique()) < SPREAD * len(y):
+        return []
+    ordered = flat[y[:, 0].argsort()]
+    steps = ordered[1:] - ordered[:-1]
+    return [int(column) for column in ((steps > 0).all(0) | (steps < 0).all(0)).nonzero().flatten().tolist()]
 
 
 @dataclass(frozen=True)

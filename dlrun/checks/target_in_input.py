@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._answers import answer
-from dlrun.checks._columns import by_step, own_targets, row_numbers
+from dlrun.checks._columns import by_step, filled_for, own_targets, ranked_as, row_numbers
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, labels, one_a_row, parts, sample, tables
 from dlrun.checks._rows import Rows
@@ -29,10 +29,11 @@ EXACT = 1e-5
 TIGHT = 0.01
 CLEAR, TOLD = 4.0, 0.15
 COPIED, NEXT = 0.95, 0.98
-WIDE = 64
+WIDE, FEW = 64, 0.2
 RULE = (
-    f"warning: a column of x names the class, or is y but for unit and zero (1 - r2 < {EXACT:g}), and the others tell it too; "
-    "or it numbers the rows of a file sorted by target; or it tells train's targets and not val's, while the others tell both; "
+    f"warning: a column of x names the class, or is y but for unit and zero (1 - r2 < {EXACT:g}), or stands in y's very order, or has one "
+    "value in all rows of a class and others elsewhere, and the others tell y too; or it numbers the rows of a file sorted by target; "
+    "or it tells train's targets and not val's, while the others tell both; "
     f"error: y is x on over {COPIED:.0%} of the tokens, or an input that the output of the same step reads"
 )
 
@@ -55,6 +56,7 @@ def target_in_input(subject: Subject) -> Finding:
     table, names, target, classes = known
     wide = len(names)
     which = _names_class(table, target, classes) if classes else _is_number(table, target.double())
+    which = which or (ranked_as(table, target.double()) if not classes and wide <= WIDE else [])
     numbers: dict[str, Any] = {"rows": len(table), "columns": wide, "copies": [names[i] for i in which[:20]]}
     made = _made(subject, table, names, target, classes, numbers)
     if made and not which:
@@ -99,6 +101,16 @@ def _made(subject: Subject, table: Tensor, names: list[str], y: Tensor, classes:
         return Finding("warning", text, cause, "drop it from x", numbers | {"row_number": names[which[0]]}, RULE)
     known = tables(subject)
     plain = len(known) == 2 and known["train"].x.shape[1] == len(names)
+    filled = filled_for(table, y) if classes and table.shape[1] <= WIDE else []
+    rest = _without(table, [column for column, _ in filled], y, classes) if filled else None
+    if rest and len(filled) <= max(1, FEW * len(names)) and rest.z > CLEAR and rest.strength > TOLD:
+        column, label = filled[0]
+        text = (
+            f"{names[column]} is {float(table[y == label][0, column]):.4g} in all {int((y == label).sum())} rows of class {label}, and has "
+        )
+        text += "many other values in rows of other classes"
+        cause = "it is filled in once the outcome is known, and will be missing when it is asked for"
+        return Finding("warning", text, cause, "drop it from x", numbers | {"filled_for_others": names[column]}, RULE)
     made = own_targets(known["train"], known["val"]) if plain and table.shape[1] <= WIDE else None
     if made is None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ MOST_ROWS = 30
 def run_of(folder: Path, job: Mapping[str, Any]) -> str:
     """The run directory of a job: where its worker had it, which may be another machine's path."""
     known = (job.get("summary") or {}).get("run_dir")
-    return str(known or folder / (job.get("place") or f"runs/{job['cell']:05d}-s{job['seed']}"))
+    return str(known or os.path.normpath(folder / (job.get("place") or f"runs/{job['cell']:05d}-s{job['seed']}")))
 
 
 def state_of(states: Sequence[str]) -> str:

@@ -1,0 +1,92 @@
+"""One call of `dlrun reproduce`: what it will cost, the study that trains what is missing, and the verdicts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from typing import Any
+
+from dlrun.reproduce.evidence_of import evidence_of
+from dlrun.reproduce.leader import Lead, Runs, study_name
+from dlrun.reproduce.outcome import lines, outcome, table
+from dlrun.reproduce.wanted import judged
+from dlrun.rundir import jsonable, safe_name, write_atomic
+from dlrun.sinks.console import Console
+from dlrun.sinks.terminal import duration
+from dlrun.study.plan import Question
+
+STOPPED = (130, 143)
+NAME = "reproduce.json"
+"""The document of an experiment's newest verdict, in `outputs/<experiment>/`."""
+
+
+class Work:
+    """`draws`: figures and pages are made, too."""
+
+    def __init__(self, runs: Runs, console: Console, *, draws: bool = True) -> None:
+        self.runs, self.console, self.draws = runs, console, draws
+        self.begun = time.monotonic()
+        self.found: dict[str, dict[str, Any]] = {}
+
+    def announce(self) -> None:
+        """What there is to run, before it is."""
+        for sheet in self.runs.sheets.values():
+            mine = [wanted for wanted in self.runs.state if wanted.experiment == sheet.name]
+            left = sum(not self.runs.state[wanted].done for wanted in mine)
+            points = f" x {len(sheet.points)} points" if len(sheet.points) > 1 else ""
+            tuning = f" and {len(mine) - len(judged(sheet))} to tune" if sheet.tune else ""
+            size = f"{len(sheet.arms)} arm{'s' * (len(sheet.arms) != 1)}{points} x {len(sheet.seeds)} seeds{tuning}"
+            cost = sheet.config.get("cost")
+            time_ = f", about {duration(cost * left / max(1, len(mine)))} on 2 cores" if cost and left else ""
+            self.console.line(f"{sheet.name}: {size}: {len(mine)} runs, {len(mine) - left} there{time_}")
+        for text in dict.fromkeys([*self.runs.lines, *(note for sheet in self.runs.sheets.values() for note in sheet.notes)]):
+            self.console.line(text)
+
+    def train(self, plugins: tuple[str, ...], config_dir: str | None) -> int:
+        """Train what is missing; 0, or the exit code of a signal."""
+        if not self.runs.missing:
+            return 0
+        from dlrun.plugins import loaded
+        from dlrun.study.engine import Means, run_study
+
+        name = study_name(self.runs)
+        folder = self.runs.root / "sweeps" / name
+        pins = tuple((str(entry["name"]), str(entry["sha256"])) for entry in loaded())
+        question = Question((name,), {"runs": [str(each) for each in self.runs.missing]}, (), None, plugins=pins)
+        means = Means(plugins, config_dir, guide=Lead(self.runs, self.tell), outcome=lambda ledger: ({}, 0))
+        code = run_study(question, [], folder, None, None, self.console, means=means)[1]
+        if code in STOPPED:
+            self.console.line("stopped, all saved; the same command goes on", "warning")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # what it held stands in the run directories
+        return code
+
+    def tell(self, name: str) -> None:
+        """Judge an experiment whose runs are all there, and show it."""
+        if name in self.found:
+            return
+        sheet = self.runs.sheets[name]
+        began = time.monotonic()
+        evidence = evidence_of(sheet, self.runs)
+        found = self.found[name] = outcome(sheet, self.runs, evidence, 0.0)
+        found["seconds"] = self.seconds(name) + time.monotonic() - began
+        columns, rows = table(found)
+        self.console.table(name, columns, rows)
+        for text, style in lines(name, found):
+            self.console.line(text, *([style] if style else []))
+        folder = self.runs.root / safe_name(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / NAME, json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
+
+    def seconds(self, name: str) -> float:
+        """Wall time since this call began."""
+        return time.monotonic() - self.begun
+
+    def judge_all(self, *, stopped: bool = False) -> dict[str, dict[str, Any]]:
+        """Every experiment's document, in the order they were named; of those whose runs are there, if it was `stopped`."""
+        lacking = {wanted.experiment for wanted in self.runs.missing} if stopped else set()
+        for name in self.runs.sheets:
+            if name not in lacking:
+                self.tell(name)
+        return {name: self.found[name] for name in self.runs.sheets if name in self.found}

@@ -76,7 +76,7 @@ def test_the_best_is_marked_by_the_goals_direction() -> None:
 
 
 def test_a_diverged_run_does_not_flatten_the_others() -> None:
-    low, high = drawing._limits([*np.linspace(0.5, 1.0, 100), 1e9])
+    low, high = drawing.robust_limits([*np.linspace(0.5, 1.0, 100), 1e9])
     assert low < 0.5 and 1.0 < high < 3.0
 
 

@@ -105,12 +105,12 @@ def _panel(axes: Any, name: str, curves: dict[str, tuple[Array, Array]], handles
             cross = axes.plot(steps[~finite], np.full((~finite).sum(), 0.98), "x", color="red", ms=5, transform=axes.get_xaxis_transform())
             handles["not finite"] = cross[0]
         seen.append(smooth[finite])
-    _scale(axes, np.concatenate(seen) if seen else np.zeros(0), name)
+    scale_values(axes, np.concatenate(seen) if seen else np.zeros(0), name)
     axes.grid(axis="y", color="0.9", lw=0.6)
     axes.set_axisbelow(True)
 
 
-def _scale(axes: Any, values: Array, name: str) -> None:
+def scale_values(axes: Any, values: Array, name: str) -> None:
     """A logarithmic axis for what spans decades; 0..1 in full for what is a share and fills much of it."""
     positive = values[values > 0]
     if len(positive) and (values >= 0).all() and np.log10(positive.max() / positive.min()) > DECADES:

@@ -112,7 +112,7 @@ def draw_curves(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
         return
     keys = list(keys) or [""]
     panels = _panels(figure, len(keys), 0.7)
-    limits = _limits([value for cell in drawn for curve in cell.curves for _, value in curve])
+    limits = robust_limits([value for cell in drawn for curve in cell.curves for _, value in curve])
     for axes, key in zip(panels, keys, strict=True):
         scale = Scale(key, drawn)
         for cell in drawn:
@@ -137,7 +137,7 @@ def summed(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], li
     return steps, [math.fsum(row) / len(row) for row in rows], [min(row) for row in rows], [max(row) for row in rows]
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
+def robust_limits(values: Sequence[float]) -> tuple[float, float]:
     """Room for all but the wildest twentieth on either side, so that a diverged run does not flatten the others."""
     low, high = np.quantile(values, (0.0, 1.0))
     inner = np.quantile(values, (0.05, 0.95))
@@ -179,7 +179,7 @@ def draw_slices(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goa
     if len(have) < 2 or not keys:
         return
     best = (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value or 0.0)
-    limits = _limits([cell.value for cell in have if cell.value is not None])
+    limits = robust_limits([cell.value for cell in have if cell.value is not None])
     for axes, key in zip(_panels(figure, len(keys), 0.2), keys, strict=True):
         mine = [cell for cell in have if key in cell.params]
         scale = Scale(key, mine or have)

@@ -20,10 +20,10 @@ from dlrun.config import compose
 from dlrun.train import build_run
 
 CASES = {
-    "memory": ("step_lowers_loss", ("optimizer=with_momentum",), "ok", "loss on one batch"),
-    "no_memory": ("step_lowers_loss", ("optimizer=forgets",), "warning", "its momentum does nothing"),
-    "no_memory_adam": ("step_lowers_loss", ("optimizer=stuck_adam",), "warning", "its momentum does nothing"),
-    "endless_memory": ("step_lowers_loss", ("optimizer=sums",), "warning", "the optimizer never forgets"),
+    "memory": ("optimizer_drill", ("optimizer=with_momentum",), "ok", "as a descent does"),
+    "no_memory": ("optimizer_drill", ("optimizer=forgets",), "warning", "the momentum does nothing"),
+    "no_memory_adam": ("optimizer_drill", ("optimizer=stuck_adam",), "warning", "the momentum does nothing"),
+    "endless_memory": ("optimizer_drill", ("optimizer=sums",), "warning", "the optimizer never forgets"),
     "saved": ("checkpoint_round_trip", ("optimizer=saved_momentum",), "ok", "the same bits 2 steps later"),
     "unsaved": ("checkpoint_round_trip", ("optimizer=with_momentum",), "error", "the weights after it are not"),
     "unloaded": ("checkpoint_round_trip", ("optimizer=unloaded_momentum",), "error", "the weights after it are not"),

@@ -97,14 +97,14 @@ def _clouds() -> tuple[torch.Tensor, torch.Tensor]:
 
 ROOTS = {
     "keeps_gradients": "grads_cleared", "keeps_some": "grads_cleared", "goes_up": "lr_sanity", "out_of_place": "update_size",
-    "without_biases": "update_size", "sums": "step_lowers_loss", "forgets": "step_lowers_loss", "with_momentum": "checkpoint_round_trip",
+    "without_biases": "update_size", "sums": "optimizer_drill", "forgets": "optimizer_drill", "with_momentum": "checkpoint_round_trip",
     "descends": "", "cleared_early": "update_size",
 }  # fmt: skip
 
 
 MINE = (
-    "optimizer_owns", "frozen_report", "decay_groups", "lr_sanity", "schedule_preview", "update_size", "grads_cleared", "step_lowers_loss",
-    "overfit_1_batch_few", "determinism", "checkpoint_round_trip", "memory_slope",
+    "optimizer_owns", "frozen_report", "decay_groups", "lr_sanity", "schedule_preview", "update_size", "grads_cleared", "optimizer_drill",
+    "step_lowers_loss",    "overfit_1_batch_few", "determinism", "checkpoint_round_trip", "memory_slope",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.build import build_networks, build_task
+from dlrun.checks._copying import whole_copy
 from dlrun.checks._finding import LOUD, STAGES, Declared, Finding, NoCopy, check, declared, gap, largest, plain, skipped, tensors
 from dlrun.checks._kinds import kind_of
 from dlrun.checks._rows import Rows, scan
@@ -177,7 +178,7 @@ class Subject:
             "the precision": run.precision,
         }
         try:
-            modules, task, optimizers, schedulers, owned, precision = copy.deepcopy(list(parts.values()))
+            modules, task, optimizers, schedulers, owned, precision = whole_copy(list(parts.values()), run.optimizers.values())
         except Exception as error:  # whatever a user's object raises when it is copied
             if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
                 raise

@@ -125,9 +125,9 @@ def _too_low(subject: Subject, found: Trial, answers: list[Pulse], shown: str, n
     numbers |= {"fall_of_run": fall, "way_of_run": way, "steps_counted": count}
     if not 0 < way < NOTHING or fall > NOTHING * above or above <= 1e-3 or found.before < KNOWS * chance(subject, found.batch):
         return None
-    factor = USUAL * count / way
-    for steps in (STEPS, 3 * STEPS):
-        before, after = try_anew(subject, lambda run: _faster(run, factor), steps)
+    for times, steps in ((1, STEPS), (1, 3 * STEPS), (10, 3 * STEPS)):
+        factor = times * USUAL * count / way
+        before, after = try_anew(subject, lambda run, by=factor: _faster(run, by), steps)  # type: ignore[misc]
         numbers |= {"factor": factor, "tried_before": before, "tried_after": after, "tried_steps": steps}
         if before - after > WORKS * above:
             break

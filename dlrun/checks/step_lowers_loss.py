@@ -2,8 +2,7 @@
 
 A loss that does not fall is no proof: a warm-up may not have begun, a pretrained network has little to gain, a rate near the edge swings
 before it settles. An error needs a loss that never fell, or fell once and then blew up, and ended far above both its start and what knowing
-nothing costs; weights that cannot move; or a value that is no number. A momentum that its groups declare and that does not act, or never
-ends, is said here too: the loss of twenty steps may fall all the same.
+nothing costs; weights that cannot move; or a value that is no number.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._pulse import pulses
 from dlrun.checks._rates import idle
 from dlrun.checks._trial import LEAST, STEPS, Trial, chance, trial
 
@@ -23,7 +21,6 @@ RULE = (
     "the loss after, or on the way, is below the loss before; error where it ends above twice its start and 1.5 x that of shuffled targets"
 )
 ROOTS = ("lr_sanity", "decay_groups", "schedule_preview", "update_size", "grads_cleared", "optimizer_owns", "frozen_report")
-MEMORY = "a declared momentum acts in the step after a gradient, and not 130 steps later"
 
 
 @check(stage="learning", moment="fast", recipe="Hacker's Guide: one datapoint, then a few, then all", follows=ROOTS)
@@ -48,7 +45,7 @@ def step_lowers_loss(subject: Subject) -> Finding:
         return Finding("error", text, "the steps are far too large", "try a tenth of the learning rate", numbers, RULE)
     numbers |= {"after": found.after, "steps": found.done}
     text = f"loss on one batch {found.before:.4f} -> {found.after:.4f} in {found.done} steps"
-    return _memory(subject, text, numbers) or _loss(subject, found, text, numbers)
+    return _loss(subject, found, text, numbers)
 
 
 def _loss(subject: Subject, found: Trial, text: str, numbers: dict[str, Any]) -> Finding:
@@ -59,23 +56,6 @@ def _loss(subject: Subject, found: Trial, text: str, numbers: dict[str, Any]) ->
     if all(torch.equal(old, new) for old, new in zip(found.first, found.parameters, strict=True)):
         return _still(subject, found, text, numbers)
     return _risen(subject, found, text, numbers)
-
-
-def _memory(subject: Subject, text: str, numbers: dict[str, Any]) -> Finding | None:
-    """The verdict on an optimizer whose memory is none, or never fades; asked on request only."""
-    if subject.patience < 1:
-        return None
-    for answer in pulses(subject):
-        if answer.remembers is False:
-            what = f"{text}; but its momentum does nothing: a step after a gradient, without one, moves no weight"
-            return Finding("warning", what, "the optimizer's state is made anew in every step", "keep it between steps", numbers, MEMORY)
-        if answer.counts is False:
-            what = f"{text}; but the step counter in the optimizer's state does not count"
-            return Finding("warning", what, "the optimizer's state is made anew in every step", "keep it between steps", numbers, MEMORY)
-        if answer.forgets is False:
-            what = f"{text}; but the optimizer never forgets: after 130 steps of the opposite gradient it still follows the first"
-            return Finding("warning", what, "gradients are added up without decay", "momentum < 1, or clear the sum", numbers, MEMORY)
-    return None
 
 
 def _blown_up(subject: Subject, found: Trial) -> bool:

@@ -49,8 +49,13 @@ def restore(run: Run, saved: Checkpoint) -> None:
             _load(f"{where}/state.json {key}.{name}", part, state[key][name], tensors)
     for optimizer in run.optimizers.values():
         lay_out(optimizer)
-    for key, part in (("precision", run.precision), ("task", run.task)):
-        _load(f"{where}/state.json {key}", part, state.get(key), tensors)
+    _load(f"{where}/state.json precision", run.precision, state.get("precision"), tensors)
+    restore_task(run, saved)
+
+
+def restore_task(run: Run, saved: Checkpoint) -> None:
+    """What the task keeps of its own (queues, centres, a closed-form fit), as evaluating a checkpoint needs it too."""
+    _load(f"{saved.path}/state.json task", run.task, saved.state.get("task"), saved.tensors.get("state", {}))
 
 
 def check_session(state: Mapping[str, Any]) -> None:

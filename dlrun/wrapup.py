@@ -7,6 +7,7 @@ from shlex import quote
 from dlrun.baselines import beaten
 from dlrun.evaluate import look
 from dlrun.fitted import fit_lines
+from dlrun.probing import after_training
 from dlrun.session import Session
 from dlrun.signals import EXIT
 from dlrun.sinks.background import Background
@@ -27,6 +28,7 @@ def wrap_up(session: Session, status: str) -> int:
     if session.summary["baselines_skipped"]:
         console.line(f"baselines: {session.summary['baselines_skipped']}")
     if status == "finished":
+        after_training(session, console.line)
         if session.host.figures:
             draw_figures(session)
         return 0

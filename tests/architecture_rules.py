@@ -23,7 +23,7 @@ CORPUS = "scripts/scoring/corpus/"
 FILE_LINES, FUNCTION_LINES, NESTING = 300, 40, 3
 
 LAYERS = [
-    {"types", "batch", "task", "registry", "noise", "ranges", "errors", "settings"},
+    {"types", "batch", "task", "trained", "registry", "noise", "ranges", "errors", "settings"},
     {"nn", "functional", "vision"},
     {"models", "datasets", "augments", "tasks", "losses", "metrics", "optimizers", "schedules", "probes"},
     set(),  # the machinery: every other module

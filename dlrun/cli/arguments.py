@@ -82,7 +82,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ),
     ),
     "reproduce": ("NAME...", "run what is missing, judge the claims", ("seeds", "fresh", "all", "json", *BUILDS)),
-    "probe": ("RUN... NAME [OVERRIDES]", "a measurement on trained runs", ("json", *BUILDS)),
+    "probe": ("RUN... NAME [OPTION=VALUE]", "a measurement on trained runs; dlrun ls probe lists them", ("step", "json", *BUILDS)),
     "report": ("RUN...", "an HTML report", BUILDS),
     "compare": ("RUN...", "what differs in config and result", ("json",)),
     "sync": ("RUN... [log.wandb.project=...]", "upload what W&B does not have of runs", ("fresh", "json")),

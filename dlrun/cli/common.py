@@ -66,12 +66,18 @@ def saved_run(arguments: Arguments) -> Path:
 def saved_config(arguments: Arguments, run: Path) -> Any:
     """The config of a run with the command line's overrides on top; plugins it used must be named again."""
     from dlrun.config import compose
-    from dlrun.rundir import read_manifest
 
     load_named_plugins(arguments)
+    require_plugins(arguments, run)
+    return compose(arguments.overrides, config_dir=config_dir(arguments), from_file=run / "config.yaml")
+
+
+def require_plugins(arguments: Arguments, run: Path) -> None:
+    """UsageError where a run was trained with a plugin that the command line does not name."""
+    from dlrun.rundir import read_manifest
+
     named = {Path(name).name for name in arguments.plugins}
     missing = [entry for entry in read_manifest(run)["plugins"] if Path(entry["name"]).name not in named]
     if missing:
         say = " ".join(f"--plugin {printable(entry['name'], 200)}" for entry in missing)
         raise UsageError(f"{run} was trained with a plugin, and a run never brings code: add {say}")
-    return compose(arguments.overrides, config_dir=config_dir(arguments), from_file=run / "config.yaml")

@@ -25,7 +25,7 @@ def run(arguments: Arguments) -> int:
     from dlrun.rundir import jsonable, write_atomic
     from dlrun.sinks.console import Console
     from dlrun.start import find_checkpoint
-    from dlrun.state import restore_networks
+    from dlrun.state import restore_networks, restore_task
     from dlrun.train import build_run
     from dlrun.unfit import say_undefined
 
@@ -34,6 +34,7 @@ def run(arguments: Arguments) -> int:
     if split not in run.data.rows:
         raise UsageError(f"--split {split}: this data has {', '.join(run.data.rows)}")
     restore_networks(run, source)
+    restore_task(run, source)
     plain = evaluate(run, run.modules, split, source.step)
     found = {f"{split}/{name}": value for name, value in plain.items()}
     if run.ema is not None:

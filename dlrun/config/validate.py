@@ -10,8 +10,9 @@ from dlrun.config.kinds import Kind, MisfitError, show_value
 from dlrun.config.layers import Path, dotted
 from dlrun.config.library import Library, Part
 from dlrun.config.messages import hint, listing, nearest
-from dlrun.config.places import is_experiment_name, part_names, printable
+from dlrun.config.places import is_experiment_name, printable
 from dlrun.config.reach import Reach, names_files
+from dlrun.config.requests import measure_errors, probe_errors
 from dlrun.config.resolve import Resolver, refers
 from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, Section
 from dlrun.config.slots import Table
@@ -175,10 +176,17 @@ def cross_checks(config: dict[str, Any], table: Table) -> Iterator[tuple[Path, s
     if isinstance(config["seeds"], list) and (not config["seeds"] or len(set(config["seeds"])) < len(config["seeds"])):
         yield ("seeds",), "expected a count, or different seeds in a list"
     yield from _device(config["device"])
-    for name in config["probes"]:
-        if name not in part_names("probe"):
-            yield ("probes",), f"no probe {printable(repr(name), 60)}; there are {listing(part_names('probe')) or 'none'}"
+    yield from ((("probes",), line) for line in probe_errors(table.library, config["probes"]))
+    yield from ((("measures", name), line) for name, line in measure_errors(table.library, config["measures"], config["arms"]))
+    yield from _claims(config)
     yield from _slots(config, table)
+
+
+def _claims(config: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    if any(config[key] for key in ("claims", "axes", "tune", "events", "baseline", "figure")):
+        from dlrun.claims.forms import faults  # its grammar is read only where there is something to look at
+
+        yield from faults(config)
 
 
 def _device(device: str) -> Iterator[tuple[Path, str]]:

@@ -85,8 +85,12 @@ class Data:
 
     def head(self, split: str, rows: int) -> Batch:
         """The first `rows` rows of `split` as one batch, normalised, not augmented."""
+        return self.pick(split, torch.arange(min(rows, len(self.sources[split]))))
+
+    def pick(self, split: str, rows: Tensor) -> Batch:
+        """The rows of `split` with these numbers as one batch, normalised, not augmented."""
         source = self.sources[split]
-        return self._batch(source.take(torch.arange(min(rows, len(source)), device=source.device)))
+        return self._batch(source.take(rows.to(source.device)))
 
     def close(self) -> None:
         """End the worker processes, if there are any."""

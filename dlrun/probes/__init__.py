@@ -1,0 +1,1 @@
+"""Probes: measurements on trained runs, `dlrun probe RUN... NAME`; one a file."""

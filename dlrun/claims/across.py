@@ -54,10 +54,9 @@ def over_seeds_verdict(node: Node, seeds: Sequence[SeedEvidence]) -> tuple[Liter
             if isinstance(outcome, Gap) and outcome.missing:
                 return "undecided", f"seed {seed.seed}: {outcome.reason}"
     every: dict[Node, Outcome] = {part: _least(found[part]) for part in parts if part.function == "every"}
-    numbers = [(part, _share(found[part]) if part.function == "share" else _medians(found[part])) for part in parts if part not in every]
-    ways: list[dict[Node, float]] = [
-        dict(zip((part for part, _ in numbers), way, strict=True)) for way in itertools.product(*(each for _, each in numbers))
-    ]
+    plain = [part for part in parts if part.function != "every"]
+    numbers = [_share(found[part]) if part.function == "share" else _medians(found[part]) for part in plain]
+    ways: list[dict[Node, float]] = [dict(zip(plain, way, strict=True)) for way in itertools.product(*numbers)]
     results = [_decided(node, seeds[0], way, every) for way in ways]
     unknown = next((result for result in results if isinstance(result, Gap) and result.missing), None)
     if unknown is not None:

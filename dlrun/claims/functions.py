@@ -1,4 +1,4 @@
-"""The functions of claims: their names, how they are written and what they mean. docs/claims.md has this table."""
+"""The words of claims, how each is written and what it means: what a run can be asked, and functions. docs/claims.md has these tables."""
 
 from __future__ import annotations
 
@@ -36,3 +36,24 @@ OVER_SEEDS = {
     "share": Function("share(CONDITION)", "the share of seeds with which it holds, from 0 to 1"),
 }
 FUNCTIONS = POINTWISE | OVER_AXIS | OVER_SEEDS
+SPLITS = ("train", "val", "test", "train_ema", "val_ema", "test_ema")
+READINGS = {
+    "final": Function('ARM["split/metric"].final', "the last value"),
+    "first": Function('ARM["split/metric"].first', "the first value"),
+    "max": Function('ARM["split/metric"].max', "the largest value"),
+    "min": Function('ARM["split/metric"].min', "the smallest value"),
+    "at": Function('ARM["split/metric"].at(STEP)', "the last value at or before a step; beyond the run's end there is none"),
+    "mean": Function('ARM["split/metric"].mean(STEP)', "the mean of the values from a step on"),
+}
+WITH_STEP = ("at", "mean")
+HAPPENINGS = {
+    "step": Function("ARM.EVENT.step", "the first step at which the event's condition held; one that did not happen has none"),
+    "happened": Function("ARM.EVENT.happened", "1 if it happened, else 0; a condition too"),
+}
+FACTS = {
+    "steps": Function("ARM.steps", "steps trained"),
+    "seconds": Function("ARM.seconds", "seconds of training"),
+    "parameters": Function("ARM.parameters", "how many numbers the networks have"),
+    "diverged": Function("ARM.diverged", "1 if the run stopped on a value that is not finite, else 0; a condition too"),
+}
+MEASURES = {"number": Function('MEASURE.NUMBER or MEASURE["NUMBER"]', "a number that the measure's probe gave")}

@@ -11,18 +11,13 @@ import warnings
 
 from dlrun.claims import tree
 from dlrun.claims.calls import Call
-from dlrun.claims.functions import FUNCTIONS
+from dlrun.claims.functions import FACTS, FUNCTIONS, HAPPENINGS, READINGS, SPLITS, WITH_STEP
 from dlrun.claims.names import Names, WrongError, no_axes_left, numeric, unknown
 from dlrun.claims.tree import Node
 from dlrun.config.messages import hint, listing, nearest
 from dlrun.config.places import printable
 
 MOST_CHARACTERS, MOST_DEEP = 500, 20
-SPLITS = ("train", "val", "test", "train_ema", "val_ema", "test_ema")
-READINGS = {"final": False, "first": False, "max": False, "min": False, "at": True, "mean": True}
-"""How a series becomes a number, and whether that takes an argument."""
-FACTS = ("steps", "seconds", "parameters", "diverged")
-HAPPENINGS = ("step", "happened")
 TRUTHS = ("happened", "diverged")
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 SIGNS = {ast.GtE: ">=", ast.LtE: "<=", ast.Gt: ">", ast.Lt: "<"}
@@ -120,7 +115,7 @@ class Parser:
             numeric(name, self.names, f"{name} in an expression")
             return tree.Values(name)
         if name in self.names.arms:
-            raise WrongError(f'{name} is an arm: say {name}["test/accuracy"].final, {name}.EVENT.step or {name}.{FACTS[0]}')
+            raise WrongError(f'{name} is an arm: say {name}["test/accuracy"].final, {name}.EVENT.step or {name}.steps')
         if name in self.names.measures:
             raise WrongError(f"{name} is a measure: say {name}.NUMBER, one of the numbers its probe gives")
         if name in FUNCTIONS:
@@ -192,13 +187,15 @@ class Parser:
         if not slash or split not in SPLITS:
             close = hint(nearest(split, SPLITS)) if slash else ""
             raise WrongError(f"{label}: a metric is split/name, such as test/accuracy; splits are {', '.join(SPLITS)}{close}")
-        ways = ", ".join(f".{how}(STEP)" if takes else f".{how}" for how, takes in READINGS.items())
+        ways = ", ".join(f".{how}(STEP)" if how in WITH_STEP else f".{how}" for how in READINGS)
         if len(keys) != 1 or keys[0] not in READINGS:
             close = hint(nearest(str(keys[0]), READINGS), f"{label}.") if keys else ""
             raise WrongError(f"{label} is a series: say one of {ways}{close}")
         how = str(keys[0])
-        if READINGS[how] != (argument is not None):
-            raise WrongError(f"{label}.{how}: say .{how}(STEP)" if READINGS[how] else f"{label}.{how} takes no argument: leave the () out")
+        if how in WITH_STEP and argument is None:
+            raise WrongError(f"{label}.{how}: say .{how}(STEP)")
+        if how not in WITH_STEP and argument is not None:
+            raise WrongError(f"{label}.{how} takes no argument: leave the () out")
         node = None if argument is None else self.number(argument, depth + 2, f".{how}")
         if node is not None and tree.over_seeds(node):
             raise WrongError(f"{label}.{how}: a step of each seed, not over all seeds")

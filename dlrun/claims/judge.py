@@ -124,11 +124,11 @@ def _changed(claim: Claim, seeds: Sequence[SeedEvidence]) -> list[int]:
 
 def below_half(met: int, seeds: int) -> bool:
     """Whether so few seeds meet a claim that, with 95 % confidence, less than half of all would."""
-    return sum(math.comb(seeds, k) for k in range(met + 1)) / 2**seeds < 1 - ONE_SIDED
+    return math.fsum(math.comb(seeds, k) / 2**seeds for k in range(met + 1)) < 1 - ONE_SIDED
 
 
 def _with_failures(seeds: int, met: int, first: str, failures: int) -> Finding:
-    """Some seeds have no margin: a mean over the others would be another number. The share that meets it decides, against the claim only."""
+    """Some seeds have no margin: a mean of the others would be another number. The share that meets it decides, against the claim only."""
     said = f"{failures} of {seeds} seeds {'has' if failures == 1 else 'have'} no margin and count as not met ({first})"
     if below_half(met, seeds):
         return Finding("not_met", f"{said}; {met} of {seeds} meet it: less than half would (95 %)")

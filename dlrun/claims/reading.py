@@ -112,7 +112,7 @@ def _series(path: Path) -> dict[str, Series]:
     values: dict[str, array[float]] = {}
     last, total = -1, 0
     for number, row in enumerate(_rows(path), 1):
-        step = row.get("step")
+        step, where = row.get("step"), f"{printable(str(path))}:{number}"
         if not isinstance(step, int) or isinstance(step, bool) or not last < step < LARGEST:
             raise MissingError(
                 f"{printable(str(path))}:{number}: step {printable(repr(step), 40)} after {last}: steps are integers that increase"
@@ -120,7 +120,7 @@ def _series(path: Path) -> dict[str, Series]:
         last = step
         for name in row.keys() - NOT_METRICS:
             steps.setdefault(name, array("q")).append(step)
-            values.setdefault(name, array("d")).append(_value(row[name], f"{printable(str(path))}:{number}: {printable(name, 60)}"))
+            values.setdefault(name, array("d")).append(_value(row[name], f"{where}: {printable(name, 60)}"))
         total += len(row)
         if total > MOST_VALUES or len(values) > MOST_METRICS:
             raise MissingError(

@@ -9,9 +9,9 @@ from typing import Any
 
 from dlrun.claims.evaluating import evaluate
 from dlrun.claims.evidence import SeedEvidence
-from dlrun.claims.grammar import Names
 from dlrun.claims.judge import Judged, judge
 from dlrun.claims.language import Claim, parse
+from dlrun.claims.names import Names
 from dlrun.errors import MissingError
 from dlrun.functional.student import interval
 from dlrun.reproduce.leader import Runs

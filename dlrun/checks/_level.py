@@ -8,7 +8,6 @@ inputs are.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn

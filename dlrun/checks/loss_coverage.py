@@ -16,6 +16,7 @@ from torch import Tensor
 from dlrun.batch import leaves
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._given import upside_down
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
 from dlrun.checks._wired import miswired, twice
@@ -43,7 +44,7 @@ def loss_coverage(subject: Subject) -> Finding:
         cause = "outputs are detached inside the loss (detach, item, argmax, round), or it does not read them"
         return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
-    copied = twice(asked)
+    copied = twice(asked) or upside_down(asked, form(subject, asked))
     if copied is not None:
         return copied
     if asked.targets.mode == "classes":

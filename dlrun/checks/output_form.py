@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dlrun.batch import leaves
 from dlrun.checks._descent import reach
+from dlrun.checks._ends import cut_off, short
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
 from dlrun.checks._probe import Probe, probe
@@ -54,10 +55,15 @@ def output_form(subject: Subject) -> Finding:
     spec = subject.run.data.spec
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)
-        return skipped(reason) if reason else _of_classes(asked, shape, numbers)
+        if reason:
+            return skipped(reason)
+        found = _of_classes(asked, shape, numbers)
+        return (short(subject, asked, numbers) if found.level not in LOUD and shape.name in ("free", "bounded") else None) or found
     if asked.targets.mode == "labels" and asked.kind != "vae":
-        return _of_labels(asked, shape, numbers)
+        found = _of_labels(asked, shape, numbers)
+        return (cut_off(subject, asked, shape, numbers) if found.level not in LOUD else None) or found
     found = _of_numbers(asked, shape, numbers)
+    found = found if found.level in LOUD else cut_off(subject, asked, shape, numbers) or found
     return found if found.level in LOUD else _beyond(asked, shape, numbers) or found
 
 

@@ -25,7 +25,7 @@ from dlrun.passes import check_passes
 from dlrun.precision import Precision
 from dlrun.run import Run
 from dlrun.scoring import settle_scores
-from dlrun.start import begin_from, freeze
+from dlrun.start import begin_from, freeze, refuse_arm
 from dlrun.task import Task
 from dlrun.types import DataSpec, NetworkShape, Splits
 from dlrun.unfit import drop_unfit_metrics, spare_mixed_labels
@@ -133,6 +133,7 @@ def build(config: Config, *, with_optimizers: bool = True, load_start: bool = Tr
     if isinstance(task.criterion, nn.Module) and any(True for _ in task.criterion.parameters()):
         modules["loss"] = task.criterion
     if tree.get("start"):
+        refuse_arm(tree)
         notes += begin_from(tree["start"], modules) if load_start else freeze(tree["start"].get("freeze") or [], modules)
     for module in modules.values():
         module.to(device)

@@ -37,6 +37,13 @@ def find_checkpoint(run: Path, step: str | int) -> checkpoint.Checkpoint:
     return checkpoint.read(path)
 
 
+def refuse_arm(config: Mapping[str, Any]) -> None:
+    """UsageError where `start.from` names an arm: which of its runs is meant only `dlrun reproduce` knows."""
+    origin, name = config["start"]["from"], config.get("experiment")
+    if origin in (config.get("arms") or {}) and not Path(origin).is_dir():
+        raise UsageError(f"start.from: {origin} is an arm of {name}, not a run: dlrun reproduce {name} trains both, or say start.from=RUN")
+
+
 def begin_from(start: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> list[str]:
     """Load weights into `modules` and freeze what `start.freeze` names; returns lines that say what happened."""
     run = Path(start["from"]).expanduser()

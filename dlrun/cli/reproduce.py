@@ -58,6 +58,7 @@ def _text(path: Path | None) -> str | None:
 
 def _sheets(arguments: Arguments, names: Sequence[str], seeds: int | None) -> list[Any]:
     """The sheets of all experiments. UsageError with everything that is wrong in any."""
+    from dlrun.reproduce.outcome import claims_of
     from dlrun.reproduce.sheet import read_sheet
 
     errors: dict[str, None] = {}
@@ -65,6 +66,7 @@ def _sheets(arguments: Arguments, names: Sequence[str], seeds: int | None) -> li
     for name in names:
         try:
             sheets.append(read_sheet(name, arguments.overrides, seeds, _text(config_dir(arguments))))
+            claims_of(sheets[-1])
         except UsageError as error:
             errors.update(dict.fromkeys(error.lines))
     if errors:

@@ -199,6 +199,11 @@ class Lead:
         return bool(self.runs.missing)
 
     @property
+    def memory(self) -> dict[Any, Any]:
+        """What Hydra made of the parts of all experiments."""
+        return {key: nodes for sheet in self.runs.sheets.values() for key, nodes in sheet.memory.items()}
+
+    @property
     def planned(self) -> int:
         """Runs that were missing when it began."""
         return self._planned

@@ -62,7 +62,7 @@ class Sheet:
     words: tuple[str, ...] = ()
     config_dir: str | None = None
     notes: list[str] = field(default_factory=list)
-    _memory: dict[Any, Nodes] = field(default_factory=dict)
+    memory: dict[Any, Nodes] = field(default_factory=dict)
     _starts: dict[str, str | None] = field(default_factory=dict)
 
     @property
@@ -75,7 +75,7 @@ class Sheet:
         axes = {axis.name: axis for axis in (*self.axes, *([self.tune.axis] if self.tune else []))}
         words = [f"experiment={self.name}", *([] if arm == WHOLE else [f"arm={arm}"])]
         words += [word for name, value in point for word in axes[name].words(value)]
-        return compose([*words, *self.words, f"seed={seed}", *more], config_dir=self.config_dir, memory=self._memory)
+        return compose([*words, *self.words, f"seed={seed}", *more], config_dir=self.config_dir, memory=self.memory)
 
     def start(self, arm: str) -> str | None:
         """The arm whose runs those of `arm` start from."""

@@ -46,6 +46,14 @@ def _equals(line: str) -> str:
     return "; say >=, <=, or abs(a - b) <= tolerance" if "=" in line.replace(">=", "").replace("<=", "") else ""
 
 
+def truth(node: Node, names: Names, what: str) -> Node:
+    """`node` as the condition that it is 1, where it is 0 or 1; else as it is."""
+    if not isinstance(node, (tree.Event, tree.Fact)) or node.what not in TRUTHS:
+        return node
+    no_axes_left(node, names, what)
+    return tree.Holds(node)
+
+
 class Parser:
     """Turns nodes of Python's syntax into nodes of a claim; `line` is the text they came from."""
 
@@ -90,10 +98,7 @@ class Parser:
 
     def condition(self, found: ast.expr, depth: int, what: str) -> Node:
         """The node for `found`, which has to be a condition; what is 0 or 1 is one."""
-        node = self.node(found, depth)
-        if isinstance(node, (tree.Event, tree.Fact)) and node.what in TRUTHS:
-            node = tree.Holds(node)
-            no_axes_left(node, self.names, self.quote(found))
+        node = truth(self.node(found, depth), self.names, self.quote(found))
         if not tree.is_condition(node):
             raise WrongError(f"{self.quote(found)} is a number, {what} takes conditions: compare it with >=, <=, > or <")
         return node

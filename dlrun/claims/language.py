@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlrun.claims import tree
-from dlrun.claims.grammar import MOST_CHARACTERS, read
+from dlrun.claims.grammar import MOST_CHARACTERS, read, truth
 from dlrun.claims.names import Names, WrongError, no_axes_left
 from dlrun.claims.tree import Node
 from dlrun.config.messages import hint, listing, nearest
@@ -43,14 +43,16 @@ def parse(entry: str | Mapping[str, Any], names: Names, source: str | None = Non
             raise UsageError(
                 f"{shown(text)}: unknown key {printable(str(key), 40)}; a claim has {listing(ENTRY)}{hint(nearest(str(key), ENTRY))}"
             )
-    said, mutation, control = given.get("source", source), given.get("mutation") or {}, given.get("control", False)
+    said, mutation, control = given.get("source", source), given.get("mutation"), given.get("control", False)
     if not (said is None or isinstance(said, str)):
         raise UsageError(f"{shown(text)}: source: expected text, found {printable(str(said), 60)}")
-    if not isinstance(mutation, Mapping):
-        raise UsageError(f"{shown(text)}: mutation: expected a mapping of overrides, found {printable(str(mutation), 60)}")
+    if mutation is not None and not (isinstance(mutation, Mapping) and mutation):
+        raise UsageError(
+            f"{shown(text)}: mutation: expected a mapping of overrides, such as {{optimizer.lr: 0}}; found {printable(str(mutation), 60)}"
+        )
     if not isinstance(control, bool):
         raise UsageError(f"{shown(text)}: control: expected true or false, found {printable(str(control), 60)}")
-    return Claim(text, said, dict(mutation), control, condition(text, names))
+    return Claim(text, said, dict(mutation or {}), control, condition(text, names))
 
 
 def shown(text: str) -> str:
@@ -61,7 +63,7 @@ def shown(text: str) -> str:
 def condition(text: str, names: Names) -> Node:
     """The tree of a claim: one condition, on one seed or over all. UsageError with what is wrong, in one line."""
     try:
-        node = read(text, names)
+        node = truth(read(text, names), names, "it")
         if not tree.is_condition(node):
             raise WrongError("a number, expected a condition: compare it with >=, <=, > or <")
         if not any(isinstance(part, tree.EVIDENCE) for part in tree.walk(node)):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dlrun.config.memory import packed
 from dlrun.errors import MissingError
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
@@ -95,7 +96,9 @@ class Driver:
         self.goal = self.guide.settle(ledger) if self.guide else question.goal
         goal = (self.goal.metric, self.goal.direction) if self.goal else None
         named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
-        kept: dict[str, Any] = {"stay": self.guide.stays, "prune": self.guide.every} if self.guide else {}
+        kept: dict[str, Any] = {}
+        if self.guide:
+            kept = {"stay": self.guide.stays, "prune": self.guide.every, "composed": packed(self.guide.memory)}
         self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, **kept, valued=means.outcome is None)
         self.begun = time.monotonic()
         self.since = 0.0

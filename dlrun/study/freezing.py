@@ -29,12 +29,12 @@ class Freezer:
     config_dir: str | None = None
     from_file: str | None = None
     seeds: tuple[int, ...] = ()
-    _memory: dict[Any, Nodes] = field(default_factory=dict)
+    memory: dict[Any, Nodes] = field(default_factory=dict)
 
     def compose(self, points: Sequence[Point], *more: str) -> Config:
         """The config of a cell. Raises UsageError."""
         words = [*self.words, *(word for point in points for word in point.words), *more]
-        return compose(words, config_dir=self.config_dir, from_file=self.from_file, memory=self._memory)
+        return compose(words, config_dir=self.config_dir, from_file=self.from_file, memory=self.memory)
 
     def cell(self, number: int, points: Sequence[Point], source: str = "grid") -> Cell:
         """The cell at `points`, one job a seed. Raises UsageError."""

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from dlrun.study.owners import owner_of
+from dlrun.study.process import Forked, Process, Warm
 from dlrun.study.setting import Setting
-
-BOOT = "import sys; sys.path.append(sys.argv[1]); from dlrun.study.worker import main; main()"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
-LARGEST_OUTPUT = 1 << 20
 
 
 def cores() -> int:
@@ -39,79 +29,33 @@ def thread_budget(workers: int, environment: Mapping[str, str]) -> int:
     return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
 
 
-class Process:
-    """One worker process: what it says, how it ended."""
-
-    def __init__(self, threads: int, device: str | None = None) -> None:
-        environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", BOOT, str(Path(__file__).parents[2])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the driver, which asks each worker once
-            bufsize=0,
-        )
-        self.owner, self.told, self.useful = owner_of(self.process.pid), False, False
-        self._text = b""
-
-    def tell(self, setting: Setting) -> None:
-        """Name the study; a process that is dead already is found out when it is read."""
-        assert self.process.stdin is not None
-        self.told = True
-        with contextlib.suppress(OSError):
-            self.process.stdin.write((json.dumps(asdict(replace(setting, owner=self.owner))) + "\n").encode())
-
-    def fileno(self) -> int:
-        """What it says comes from here."""
-        assert self.process.stdout is not None
-        return self.process.stdout.fileno()
-
-    def read(self) -> list[dict[str, Any]] | None:
-        """What it said since; None at its end."""
-        chunk = os.read(self.fileno(), 65536)
-        *whole, self._text = (self._text + chunk).split(b"\n")
-        found = [json.loads(line) for line in whole]
-        self.useful = self.useful or any(message["event"] == "began" for message in found)
-        return found if chunk else None
-
-    def signal(self, number: int) -> None:
-        """Send a signal, if it lives."""
-        with contextlib.suppress(OSError):
-            self.process.send_signal(number)
-
-    def output(self) -> str:
-        """What was printed by it or by parts."""
-        self.errors.seek(0)
-        return self.errors.read(LARGEST_OUTPUT).decode("utf-8", "replace")
-
-    def close(self) -> int:
-        """Wait for its end; its exit code, or minus the signal it died of."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        return self.process.wait()
-
-
 class Pool:
-    """Up to `count` processes with `threads` threads each."""
+    """Up to `count` processes with `threads` threads each: forks of one warm process, except where each has to be new.
+
+    A fork of a process that uses Apple's libraries may fail at any time, and with GPUs nobody tried.
+    """
 
     def __init__(self, count: int, threads: int, devices: list[str] | None = None) -> None:
         self.count, self.threads, self.devices = count, threads, devices or []
         self.processes: list[Process] = []
         self.outputs: list[str] = []
         self._started = 0
+        self._warm: list[Warm] = []  # the last one forks; those before have died
 
     def start(self, wanted: int | None = None) -> None:
         """Start what is missing of `wanted` processes."""
         while len(self.processes) < min(self.count, self.count if wanted is None else wanted):
-            device = self.devices[self._started % len(self.devices)] if self.devices else None
+            self.processes.append(self._new())
             self._started += 1
-            self.processes.append(Process(self.threads, device))
+
+    def _new(self) -> Process:
+        if self.devices:
+            return Process(self.threads, self.devices[self._started % len(self.devices)])
+        if sys.platform != "linux":
+            return Process(self.threads)
+        if not self._warm or not self._warm[-1].alive():
+            self._warm.append(Warm(self.threads))
+        return Forked(self._warm[-1])
 
     def keep(self, wanted: int) -> None:
         """Let go of those beyond `wanted` that have been told nothing."""
@@ -160,6 +104,8 @@ class Pool:
         for process in self.processes:
             self.end(process)
         self.processes.clear()
+        while self._warm:
+            self._warm.pop().close()
 
 
 def gpus(environment: Mapping[str, str], listing: str = "/proc/driver/nvidia/gpus") -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from dlrun import __version__
 from dlrun.study.owners import place
-from dlrun.study.pool import Process
+from dlrun.study.process import Process
 from dlrun.study.setting import told
 
 PATIENCE_SECONDS = 10.0

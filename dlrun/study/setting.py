@@ -12,6 +12,7 @@ class Setting:
 
     `stay`: more jobs may come when none is open. `prune`: steps between evaluations, where runs that lie behind are given up; else 0.
     `valued`: a run is compared by the goal's metric, and failed without one; else it is done when it has finished.
+    `composed`: what Hydra made of parts (`config.memory`), so that workers need not.
     """
 
     storage: str
@@ -27,6 +28,7 @@ class Setting:
     stay: bool = False
     prune: int = 0
     valued: bool = True
+    composed: tuple[Any, ...] = ()
 
 
 def told(facts: dict[str, Any]) -> Setting:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlrun.checkpoint import steps
 from dlrun.config import compose
+from dlrun.config.memory import unpacked
 from dlrun.errors import MissingError
 from dlrun.hosting import Host
 from dlrun.rundir import read_json, write_atomic
@@ -42,9 +43,9 @@ def place_of(folder: Path, job: Taken) -> Path:
 class Trainer:
     """What stays between the jobs of a process: the settings it began with, baselines by what they depend on, compositions."""
 
-    def __init__(self, folder: Path, goal: Goal | None, config_dir: str | None, valued: bool = True) -> None:
+    def __init__(self, folder: Path, goal: Goal | None, config_dir: str | None, valued: bool = True, composed: Sequence[Any] = ()) -> None:
         self.folder, self.goal, self.config_dir, self.valued = folder, goal, config_dir, valued
-        self.fresh, self._made, self._memory = Fresh(), dict[tuple[str, str], Any](), dict[Any, Any]()
+        self.fresh, self._made, self._memory = Fresh(), dict[tuple[str, str], Any](), unpacked(composed)
 
     def train(self, job: Taken, stop: Stop, read: Read) -> dict[str, Any] | Failure:
         """The summary of the job's run with its `value`: trained, gone on with, or found finished. `read` gets intermediate values.

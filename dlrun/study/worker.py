@@ -7,7 +7,6 @@ that whoever started it is gone. On its first stdout it says what it does, one J
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import select
@@ -15,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from dlrun.rundir import HeldError
 from dlrun.signals import EXIT, Stop
 from dlrun.study.failures import classed, note
 from dlrun.study.ledger import Failure, Ledger, Taken
+from dlrun.study.owners import owner_of
 from dlrun.study.pruning import PRUNED, give_up, judge
 from dlrun.study.setting import Setting, told
+from dlrun.study.warm import warm_up
 
 IDLE_SECONDS, HELD_PAUSE_SECONDS = 0.1, 0.5
 HELD_SECONDS = 120.0
@@ -68,7 +70,7 @@ class Worker:
         from dlrun.study.trainer import Trainer
 
         self.ledger, self.setting, self.stop, self.say = ledger, setting, stop, say
-        self.trainer = Trainer(Path(setting.folder), setting.goal, setting.config_dir, setting.valued)
+        self.trainer = Trainer(Path(setting.folder), setting.goal, setting.config_dir, setting.valued, setting.composed)
         self._pause = threading.Event()
 
     def work(self) -> int:
@@ -187,8 +189,8 @@ def listen(stop: Stop) -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def main() -> None:
-    """The process: import what training needs, read which study it is, work, and leave at once."""
+def main(forked: bool = False) -> None:
+    """The process: import what training needs, read which study it is, work, and leave at once. A forked one says who it is."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what parts print is no message
 
@@ -198,6 +200,8 @@ def main() -> None:
 
     code = 3
     with Stop() as stop:
+        if forked:
+            say("here", pid=os.getpid(), owner=owner_of(os.getpid()))
         try:
             code = serve(stop, say)
         except KeyboardInterrupt:
@@ -212,13 +216,8 @@ def main() -> None:
 
 
 def serve(stop: Stop, say: Say) -> int:
-    """Get warm, wait for the study, work."""
-    gc.disable()  # imports leave no garbage, and looking for it costs 0.3 s
-    import torch  # noqa: F401 (while the driver composes)
-
-    import dlrun.study.trainer  # noqa: F401
-
-    gc.enable()
+    """Get warm while the driver composes, wait for the study, work."""
+    warm_up()
 
     line = b""
     while not line.endswith(b"\n"):
@@ -230,6 +229,7 @@ def serve(stop: Stop, say: Say) -> int:
             return 0
         line += part
     setting = told(json.loads(line))
+    setting = setting if setting.owner else replace(setting, owner=owner_of(os.getpid()))
     sys.argv[:] = list(setting.command) or sys.argv
     check_pins(setting)
     listen(stop)

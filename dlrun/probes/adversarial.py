@@ -1,0 +1,138 @@
+"""Accuracy on rows moved within eps against the classifier: one signed gradient step (FGSM), or projected gradient ascent (PGD).
+
+Source: Goodfellow, Shlens, Szegedy 2015, "Explaining and Harnessing Adversarial Examples", section 4 (FGSM); Madry et al. 2018,
+"Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1 (PGD from a random start); transfer: Papernot et al. 2016,
+"Transferability in Machine Learning", section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlrun.batch import Batch
+from dlrun.noise import Noise
+from dlrun.probes._rows import loss_of, loss_task, right
+from dlrun.ranges import Count, NonNegative, Positive
+from dlrun.task import LossTask
+from dlrun.trained import Trained
+from dlrun.types import Look
+
+SHOWN = 16
+
+
+class Ball(NamedTuple):
+    """Where an attack may go, in units of x as the network gets it: `eps` and a `step` a channel, ends of inputs `low`, `high` or None."""
+
+    eps: Tensor
+    step: Tensor
+    low: Tensor | None
+    high: Tensor | None
+
+    def into(self, moved: Tensor, x: Tensor) -> Tensor:
+        """The nearest point of `moved` within eps of x and within the inputs' range."""
+        moved = torch.minimum(torch.maximum(moved, x - self.eps), x + self.eps)
+        return moved if self.low is None else torch.minimum(torch.maximum(moved, self.low), self.high)  # type: ignore[arg-type]
+
+
+def adversarial(
+    runs: list[Trained],
+    noise: Noise,
+    *,
+    eps: NonNegative,
+    attack: Literal["fgsm", "pgd"],
+    steps: Count,
+    step_size: Positive | None,
+    random_start: bool,
+    bounds: list[float] | None,
+    split: Literal["train", "val", "test"],
+    rows: Count | None,
+) -> tuple[dict[str, float], dict[str, Look]]:
+    """clean_accuracy and accuracy (attacked) of the first run, which makes the attack on its own loss; success_rate, the share of rows it
+    had right that it then has wrong. With more runs, means over them: transfer_clean_accuracy, transfer_accuracy on the first one's rows,
+    transfer_rate, the share of rows that both had right and the first then has wrong that they have wrong too (NaN where there is none).
+
+    eps and step_size are in input units: of 0..1 for images kept as bytes, whatever the data's standardisation, else of x itself.
+    Raises ValueError where x is no tensor of numbers or targets are no classes.
+    """
+    tasks = [loss_task(run) for run in runs]
+    clean: list[Tensor] = []
+    hit: list[Tensor] = []
+    shown: Look | None = None
+    for batch in runs[0].prepared(split, rows):
+        ball = _ball(runs[0], batch["x"], eps, step_size or (eps if attack == "fgsm" else 2.5 * eps / steps), bounds)
+        moved = batch.replace(x=_attack(runs[0], tasks[0], batch, ball, 1 if attack == "fgsm" else steps, random_start, noise, len(clean)))
+        clean.append(_right(runs, tasks, batch))
+        hit.append(_right(runs, tasks, moved))
+        shown = shown or _shown(batch["x"], moved["x"], eps)
+    before, after = torch.cat(clean, 1), torch.cat(hit, 1)  # [runs, rows]
+    numbers = {
+        "clean_accuracy": _share(before[0]),
+        "accuracy": _share(after[0]),
+        "success_rate": _share(~after[0][before[0]]),
+        "rows": before.shape[1],
+    }
+    if len(runs) > 1:
+        both = [before[0] & ~after[0] & before[i] for i in range(1, len(runs))]
+        numbers |= {
+            "transfer_clean_accuracy": _share(before[1:]),
+            "transfer_accuracy": _share(after[1:]),
+            "transfer_rate": sum(_share(~after[i][rows_]) for i, rows_ in enumerate(both, 1)) / len(both),
+        }
+    return numbers, {"rows": shown} if shown else {}
+
+
+def _attack(run: Trained, task: LossTask, batch: Batch, ball: Ball, steps: int, random_start: bool, noise: Noise, number: int) -> Tensor:
+    """x moved uphill on the loss, `steps` signed steps, each back into the ball."""
+    x: Tensor = batch["x"]
+    moved = x
+    if random_start:
+        drawn = torch.rand(x.shape, generator=noise.generator(f"start {number}", x.device), device=x.device, dtype=x.dtype)
+        moved = ball.into(x + (2 * drawn - 1) * ball.eps, x)
+    for _ in range(steps):
+        moved = moved.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = loss_of(task, task.outputs(run.nets, batch.replace(x=moved)), batch)
+        (gradient,) = torch.autograd.grad(loss, moved)
+        moved = ball.into(moved.detach() + ball.step * gradient.sign(), x)
+    return moved.detach()
+
+
+def _ball(run: Trained, x: object, eps: float, step: float, bounds: list[float] | None) -> Ball:
+    """eps, step and bounds in units of x as the network gets it, for bytes standardised as (x / 255 - mean) / std."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(
+            f"needs rows of numbers, which can be moved a little; found {getattr(x, 'dtype', type(x).__name__)}".replace("torch.", "")
+        )
+    raw = run.data.raw("train").take(torch.arange(1))["x"]
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    if raw.dtype == torch.uint8:
+        mean, std = run.spec.mean or mean, run.spec.std or std
+        bounds = [0.0, 1.0] if bounds is None else bounds
+    if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
+        raise ValueError(f"bounds={bounds}: expected [least, largest] of the inputs, in input units")
+    axes = (len(std),) + (1,) * (x.dim() - 2) if len(std) > 1 else ()
+    shift, scale = (torch.tensor(side, device=x.device, dtype=x.dtype).view(axes) for side in (mean, std))
+    low, high = ((bound - shift) / scale for bound in bounds) if bounds is not None else (None, None)
+    return Ball(eps / scale, step / scale, low, high)
+
+
+@torch.no_grad()
+def _right(runs: list[Trained], tasks: list[LossTask], batch: Batch) -> Tensor:
+    """Which rows each run has right, [runs, B], on the CPU."""
+    return torch.stack([right(task, task.outputs(run.nets, batch), batch).cpu() for run, task in zip(runs, tasks)])
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean()) if flags.numel() else float("nan")
+
+
+def _shown(x: Tensor, moved: Tensor, eps: float) -> Look | None:
+    """Images: rows, and below them the rows as attacked."""
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        return None
+    pair = torch.cat((x[:SHOWN], moved[:SHOWN]), 2)
+    return Look("images", pair, f"rows above what an attack of eps {eps:g} makes of them")

@@ -67,6 +67,7 @@ TASKS = {
     "gan": RING,
     "autoencoder": ("task.latent=4",),
     "contrastive": VIEWS,
+    "vae": ("task.latent=8",),
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -84,6 +85,7 @@ DATASETS = {
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
+EXPERIMENTS |= {"vae_fashion": "fashion_mnist"}
 
 
 @pytest.fixture(autouse=True)

@@ -52,6 +52,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "language_model": ("dataset=masked_text", "model=transformer", "model.width=16", "model.heads=2", "model.depth=1"),
     "gan": ("dataset=ring",),
     "autoencoder": (),
+    "vae": ("task.latent=8",),
 }
 COUPLED = {"contrastive"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
 
@@ -64,7 +65,11 @@ def test_four_micro_batches_equal_one_batch(task: str, monkeypatch: pytest.Monke
     def by_row(self: Task, batch: Batch, noise: Any) -> Batch:
         return batch.replace(z=batch["x"] * 3, critic_z=(batch["x"] * 7)[:, None])
 
+    def noise_by_row(self: Any, batch: Batch, noise: Any) -> Batch:
+        return batch.replace(y=batch["x"], noise=batch["x"].flatten(1)[:, : self.latent])
+
     monkeypatch.setattr("dlrun.tasks.gan.gan.prepare", by_row)
+    monkeypatch.setattr("dlrun.tasks.vae.vae.prepare", noise_by_row)
     results = []
     for parts in (1, 4):
         words = (f"task={task}", "train.batch_size=16", f"train.accumulate={parts}", *TASKS[task])

@@ -31,6 +31,8 @@ CASES: list[tuple[str, DataSpec, dict[str, Any]]] = [
     ("gan", CLASSES, {}),
     ("autoencoder", CLASSES, {}),
     ("autoencoder", RING, {"latent": 2}),
+    ("vae", CLASSES, {"latent": 4}),
+    ("vae", RING, {"reduction": "mean", "weight": 50.0}),
 ]
 IDS = [f"{name}-{spec.kind}-{len(changed)}" for name, spec, changed in CASES]
 
@@ -134,7 +136,8 @@ def test_outputs_loss_and_objective_agree(name: str, spec: DataSpec, changed: di
     made, nets, batch = built(name, spec, changed)
     assert isinstance(made, LossTask)
     objective = next(made.objectives(nets, batch))
-    assert torch.equal(made.loss(made.outputs(nets, batch), batch), objective.loss)
+    loss = made.loss(made.outputs(nets, batch), batch)
+    assert torch.equal(loss[0] if isinstance(loss, tuple) else loss, objective.loss)
     with torch.no_grad():
         assert made.evaluate(nets, batch)["loss"].value() == pytest.approx(objective.loss.item(), rel=1e-6)
         measured = made.measure(objective.outputs, batch)

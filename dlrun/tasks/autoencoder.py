@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.errors import UsageError
-from dlrun.functional.criteria import reference, unwrap
+from dlrun.functional.criteria import reference
+from dlrun.functional.pictures import as_shares, stacked, takes_shares
 from dlrun.noise import Noise
 from dlrun.ranges import Count
 from dlrun.task import LossTask
 from dlrun.types import DataSpec, Look, Networks, NetworkShape
 
-TOLERANCE = 1e-4
-"""How far a share may lie outside [0, 1] by rounding; it is cut off."""
 PAIRS = 16
 """How many rows are shown, spread over those at hand: a split is often sorted by class."""
 
@@ -53,26 +52,14 @@ class autoencoder(LossTask):
     @property
     def shares(self) -> bool:
         """Whether the loss takes logits and targets in [0, 1]."""
-        loss, _ = unwrap(self.criterion)
-        return getattr(loss, "kind", None) == "binary" or isinstance(loss, (nn.BCEWithLogitsLoss, nn.BCELoss))
+        return takes_shares(self.criterion)
 
     def prepare(self, batch: Batch, noise: Noise) -> Batch:
         """y becomes the target. Raises UsageError where a batch has no tensor x, or bce gets values that are no shares."""
         x = batch.get("x")
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise UsageError(f"task autoencoder makes x again, a tensor of numbers; this dataset gives {', '.join(batch)}")
-        return batch.replace(y=self._unit(x) if self.shares else x)
-
-    def _unit(self, x: Tensor) -> Tensor:
-        """x as shares in [0, 1]."""
-        if self.spec.mean is not None and self.spec.std is not None:
-            axes = (-1,) + (1,) * (x.dim() - 2)
-            mean, std = (torch.tensor(numbers, device=x.device, dtype=x.dtype).view(axes) for numbers in (self.spec.mean, self.spec.std))
-            x = x * std + mean
-        low, high = x.aminmax()
-        if low < -TOLERANCE or high > 1 + TOLERANCE:
-            raise UsageError(f"loss bce of an autoencoder needs x in [0, 1]; found {float(low):.4g} to {float(high):.4g}: say loss=mse")
-        return x.clamp(0, 1)
+        return batch.replace(y=as_shares(x, self.spec, "an autoencoder") if self.shares else x)
 
     def outputs(self, nets: Networks, batch: Batch) -> Tensor:
         """decoder(encoder(x)): reconstructions, or their logits."""
@@ -103,9 +90,3 @@ class autoencoder(LossTask):
         if self.latent == 2:
             looks["latents"] = Look("scatter", nets.encoder(batch["x"]), "latents")
         return looks
-
-
-def stacked(above: Tensor, below: Tensor) -> Tensor:
-    """[N, C, H, W] twice -> [N, C, 2 H + 1, W], a bright line between; drawn as one image, both have the same scale of grey."""
-    brightest = torch.maximum(above.amax((1, 2, 3)), below.amax((1, 2, 3)))[:, None, None, None]
-    return torch.cat((above, brightest.expand(-1, above.shape[1], 1, above.shape[3]), below), 2)

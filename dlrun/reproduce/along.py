@@ -1,0 +1,171 @@
+"""Panels against an axis of the experiment: one line an arm or a point of the other axes, its best marked; and where the best lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.ticker import NullFormatter
+
+from dlrun.functional.student import interval
+from dlrun.reproduce.bands import spread_of
+from dlrun.reproduce.paper import width_of
+from dlrun.reproduce.scene import Look, Scene, dress_values, hues
+from dlrun.reproduce.shown import Panel, best_places, points_along, values_at
+from dlrun.sinks.paint import literal
+from dlrun.sinks.terminal import clip
+from dlrun.study.drawing import DECADES
+from dlrun.study.space import text_of
+
+Bar = tuple[float, tuple[float, float], Look]
+
+
+class Along:
+    """Where the values of an axis stand on x."""
+
+    def __init__(self, values: Sequence[Any], log: bool) -> None:
+        self.values = list(values)
+        self.numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values) and len(values) > 1
+        low, high = (min(values), max(values)) if self.numeric else (0, 0)
+        wide = self.numeric and low > 0 and (math.log10(high / low) > DECADES or self._even())
+        self.log = wide or (log and self.numeric and low > 0)
+
+    def _even(self) -> bool:
+        """Whether each value is the same multiple of the one before it, such as widths 32, 64, 128."""
+        found = sorted(self.values)
+        ratios = [later / earlier for earlier, later in zip(found, found[1:])]
+        return len(found) > 2 and max(ratios) - min(ratios) < 1e-6 * max(ratios)
+
+    def at(self, value: Any) -> float:
+        """The place of a value: itself, or its number where values are names."""
+        return float(value) if self.numeric else float(self.values.index(value))
+
+    def dress(self, axis: Any, setter: Any, inches: float) -> None:
+        """Scale and ticks of matplotlib's axis, which is `inches` long on paper; labels that would touch another are left out."""
+        if self.log:
+            setter("log")
+        labels = self._labels()
+        shown: list[tuple[float, str]] = []
+        taken: list[tuple[float, float]] = []
+        for value, label in sorted(zip(self.values, labels), key=lambda pair: self._urgent(pair[0])):
+            middle, half = inches * self._share(value), (width_of(label, 8) if axis.axis_name == "x" else 0.11) / 2 + 0.03
+            if all(middle + half <= low or high <= middle - half for low, high in taken):
+                taken.append((middle - half, middle + half))
+                shown.append((self.at(value), label))
+        axis.set_ticks([at for at, _ in shown], [label if label.startswith("$2^") else literal(label) for _, label in shown])
+        axis.set_ticks([] if self.numeric and len(shown) == len(labels) else [self.at(value) for value in self.values], minor=True)
+        axis.set_minor_formatter(NullFormatter())
+
+    def _labels(self) -> list[str]:
+        """Powers of two as such where they are no whole numbers."""
+        if self.log and all(math.frexp(value)[0] == 0.5 for value in self.values) and any(value < 1 for value in self.values):
+            return [f"$2^{{{math.frexp(value)[1] - 1}}}$" for value in self.values]
+        return [label_of(value) for value in self.values]
+
+    def _urgent(self, value: Any) -> int:
+        """The ends first, then every other one, then those between."""
+        place = self.values.index(value)
+        return 0 if place in (0, len(self.values) - 1) else 1 + place % 2
+
+    def _share(self, value: Any) -> float:
+        places = [math.log(self.at(each)) if self.log else self.at(each) for each in (value, *self.values)]
+        return (places[0] - min(places)) / ((max(places) - min(places)) or 1.0)
+
+
+def label_of(value: Any) -> str:
+    """A value of an axis, short."""
+    return f"{value:.3g}" if isinstance(value, float) else clip(text_of(value), 14)
+
+
+def _along(scene: Scene, name: str, log: bool) -> Along:
+    return Along(next(axis.values for axis in scene.sheet.axes if axis.name == name), log)
+
+
+def draw_axis(axes: Any, panel: Panel, scene: Scene) -> None:
+    """Means over seeds with their intervals."""
+    scale, seen, bars = _along(scene, panel.axis, "x" in scene.logs), list[float](), list[Bar]()
+    looks = hues(panel) if len(panel.points) > 1 else {}
+    lines = [(owner, rest) for owner in panel.owners for rest in panel.points]
+    for i, (owner, rest) in enumerate(lines):
+        there = points_along(scene.sheet, panel.axis, rest)
+        found = [(scale.at(value), values_at(panel, scene.evidence, owner, point)) for value, point in there]
+        _line(axes, found, looks.get(rest) or scene.look(owner), scene, panel.best, seen, bars)
+        _lost(axes, found, looks.get(rest) or scene.look(owner), scene, 0.975 - 0.04 * (i % 6))
+    scale.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
+    axes.set_xlabel(literal(clip(panel.axis, 40)))
+    dress_values(axes, panel, scene, seen, False)
+    _bars(axes, bars, seen)
+
+
+def _line(
+    axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, best: str, seen: list[float], bars: list[Bar]
+) -> None:
+    """Means, joined, the best of them marked; what is drawn goes into `seen`, intervals into `bars`."""
+    points: list[tuple[float, float]] = []
+    for x, values in found:
+        finite, _ = spread_of(values)
+        if not finite:
+            continue
+        points.append((x, math.fsum(finite) / len(finite)))
+        seen += [points[-1][1]]
+        if span := interval(finite):
+            bars.append((x, span, look))
+            seen += [max(span[0], min(finite)), min(span[1], max(finite))]
+    if points:
+        axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=3.6, lw=1.4, zorder=4)
+    if points and best:
+        place = (min if best == "min" else max)(points, key=lambda pair: pair[1])
+        axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5)
+        scene.say(f"Star: where the mean over seeds is {'lowest' if best == 'min' else 'highest'}.")
+    if bars:
+        scene.say("Point: mean over seeds; bar: its 95 % interval.")
+
+
+def _lost(axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, y: float) -> None:
+    """A cross at the top, in the line's colour, where a seed has no value."""
+    places = [x for x, values in found if spread_of(values)[1]]
+    if places:
+        scene.say("Cross at the top: a seed of this line has no value there (it diverged, or the event did not happen); it is in no mean.")
+        style = {"color": look.colour, "ls": "", "marker": "x", "ms": 6, "mew": 1.8, "zorder": 6, "clip_on": False}
+        axes.plot(places, [y] * len(places), transform=axes.get_xaxis_transform(), **style)
+
+
+def _bars(axes: Any, bars: Sequence[Bar], seen: Sequence[float]) -> None:
+    """Intervals; wide ones do not set the ends of the axis, and on a logarithmic one those below 0 reach its lower end."""
+    low, high = axes.get_ylim()
+    if bars and axes.get_yscale() != "log":
+        room = 0.05 * (max(seen) - min(seen)) or 0.05 * abs(seen[0]) or 0.05
+        low, high = min(seen) - room, max(seen) + room
+    for x, (lower, upper), look in bars:
+        lowest = low / 10 if axes.get_yscale() == "log" else lower
+        axes.plot([x, x], [max(lower, lowest), upper], color=look.colour, lw=1.1, zorder=3)
+    axes.set_ylim(low, high)
+
+
+def draw_best(axes: Any, panel: Panel, scene: Scene) -> None:
+    """The place of the best along one axis, against another."""
+    x, y = _along(scene, panel.axis, "x" in scene.logs), _along(scene, panel.along, "x" in scene.logs)
+    scene.say(
+        f"Best {panel.along}: of each seed, by the claims' rule for ties; geometric means."
+        if y.log
+        else f"Best {panel.along}: of each seed."
+    )
+    for owner in panel.owners:
+        look = scene.look(owner)
+        points = []
+        for value in x.values:
+            found = best_places(panel, scene.sheet, scene.evidence, owner, value)
+            shown = [math.log(each) for each in found] if y.log else found
+            if not shown:
+                continue
+            middle, span = math.fsum(shown) / len(shown), interval(shown)
+            points.append((x.at(value), math.exp(middle) if y.log else middle))
+            if span:
+                axes.plot([points[-1][0]] * 2, [math.exp(end) if y.log else end for end in span], color=look.colour, lw=1.1)
+        if points:
+            axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=4, lw=1.4, zorder=4)
+    x.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
+    y.dress(axes.yaxis, axes.set_yscale, scene.inches[1])
+    axes.set_xlabel(literal(clip(panel.axis, 40)))
+    axes.grid(axis="y", color="0.9", lw=0.6)

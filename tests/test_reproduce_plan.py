@@ -60,7 +60,7 @@ def test_the_grid_of_a_tuning_is_the_same_for_every_arm_and_on_seeds_that_judge_
 
 
 def test_a_seed_that_tunes_and_judges_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="seed 1 both tunes and judges"):
+    with pytest.raises(UsageError, match="seed 1 judges as well"):
         sheet(tmp_path, {**TUNED, "tune": {"axis": "lr", "by": "val/loss", "seeds": [1, 100]}})
 
 
@@ -182,3 +182,9 @@ def test_a_config_of_a_run_is_what_train_composes(tmp_path: Path) -> None:
     found = sheet(tmp_path)
     typed = compose(["experiment=tiny", "arm=wide", "seed=1"], config_dir=str(tmp_path / "conf"))
     assert dump(found.compose("wide", (), 1).saved) == dump(typed.saved)
+
+
+def test_more_seeds_do_not_run_into_those_that_tune(tmp_path: Path) -> None:
+    conf = experiment(tmp_path, {**TINY, **TUNED})
+    with pytest.raises(UsageError, match="seed 100 both tunes and judges"):
+        read_sheet("tiny", [], 150, str(conf))

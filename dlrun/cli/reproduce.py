@@ -34,6 +34,8 @@ def run(arguments: Arguments) -> int:
         work.announce()
         code = work.train(tuple(arguments.plugins), _text(config_dir(arguments)))
         found = work.judge_all(stopped=code in STOPPED)
+        if code not in STOPPED:
+            _copies(runs, console)
     if arguments.flag("json"):
         _document(found)
     if code in STOPPED:
@@ -41,6 +43,15 @@ def run(arguments: Arguments) -> int:
     from dlrun.reproduce.outcome import code as verdict_code
 
     return verdict_code(found)
+
+
+def _copies(runs: Any, console: Any) -> None:
+    """W&B gets the runs of this call, a group an experiment, where the config says online."""
+    from dlrun.cli.sweep_copies import upload
+
+    for name, sheet in runs.sheets.items():
+        mine = [str(runs.state[each].path) for each in runs.trained if each.experiment == name and runs.state[each].done]
+        upload(sheet.base, mine, None, str(runs.root / name), console)
 
 
 def _document(found: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import config_dir, load_named_plugins
-from dlrun.cli.sweep_copies import announced, upload
+from dlrun.cli.sweep_copies import announced, runs_of, upload
 from dlrun.cli.train import open_console
 from dlrun.config.places import is_experiment_name, printable
 from dlrun.errors import UsageError
@@ -54,7 +54,7 @@ def run(arguments: Arguments) -> int:
 
         with open_console(arguments) as console:
             tidy(found, folder.absolute(), storage, asked.space, console, draw=not arguments.flag("json"), said=guide.said)
-            upload(asked.first, found, folder, console)
+            upload(asked.first, runs_of(found), folder.name, str(folder.absolute() / "runs"), console)
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -20,7 +20,7 @@ def announced(config: Any, folder: Path) -> list[str]:
     """What is said before a study of copies that its config asks for: workers write none while they train."""
     mode, said = mode_of(config), []
     if mode == "online":
-        said.append(f"W&B gets the runs when all are done, as group {_group(config, folder)}")
+        said.append(f"W&B gets the runs when all are done, as group {_group(config, folder.name)}")
     elif mode == "offline":
         said.append(f"W&B: nothing is written while a study runs; afterwards: dlrun sync {quote(str(folder.absolute()))}/runs/*")
     if config.resolved["log"]["tensorboard"]:
@@ -28,20 +28,27 @@ def announced(config: Any, folder: Path) -> list[str]:
     return said
 
 
-def _group(config: Any, folder: Path) -> str:
+def _group(config: Any, study: str | None) -> str:
     from dlrun.sinks.wandb_options import wandb_options
 
-    return str(wandb_options(config.saved, config.resolved, os.environ, folder.name)[0]["group"])
+    return str(wandb_options(config.saved, config.resolved, os.environ, study)[0]["group"])
 
 
-def upload(config: Any, found: Mapping[str, Any], folder: Path, console: Any) -> None:
-    """Upload what W&B does not have of the runs that have ended. Nothing that happens here changes what the study ends with."""
-    runs = [run for cell in found["cells"] for run in cell["runs"] if (Path(run) / "summary.json").is_file()]
+def runs_of(found: Mapping[str, Any]) -> list[str]:
+    """The runs of a study's document that have ended."""
+    return [run for cell in found["cells"] for run in cell["runs"] if (Path(run) / "summary.json").is_file()]
+
+
+def upload(config: Any, runs: Sequence[str], study: str | None, rest: str, console: Any) -> None:
+    """Upload what W&B does not have of runs. Nothing that happens here changes what the command ends with.
+
+    `study`: whose runs they are, None for an experiment's; `rest`: what `dlrun sync` is told where some are left.
+    """
     if mode_of(config) != "online" or not runs:
         return
     from dlrun.cli.sync import synced
 
-    console.line(f"W&B: {len(runs)} runs as group {_group(config, folder)}, one after another; Ctrl-C leaves the rest to dlrun sync")
+    console.line(f"W&B: {len(runs)} runs as group {_group(config, study)}, one after another; Ctrl-C leaves the rest to dlrun sync")
     failed, rows = dict[str, int](), 0
     try:
         for result in synced(runs, {}):
@@ -57,6 +64,6 @@ def upload(config: Any, found: Mapping[str, Any], folder: Path, console: Any) ->
             f"W&B: {count} of {len(runs)} runs not uploaded: {message}" if message != "interrupted" else "W&B: interrupted", "warning"
         )
     if failed:
-        console.line(f"W&B gets the rest with: dlrun sync {quote(str(folder.absolute()))}/runs/*")
+        console.line(f"W&B gets the rest with: dlrun sync {quote(rest)}/*")
     else:
         console.line(f"W&B: has all {len(runs)} runs; {rows} rows sent")

@@ -41,7 +41,10 @@ class State:
 
 
 class Runs:
-    """The runs of one or several experiments and what is known of each. `fresh`: none that lies there already counts."""
+    """The runs of one or several experiments and what is known of each. `fresh`: none that lies there already counts.
+
+    `trained` are those of this call, `busy` the seconds they took by experiment, one worker's each.
+    """
 
     def __init__(self, sheets: Sequence[Sheet], root: Path, *, fresh: bool = False) -> None:
         self.sheets = {sheet.name: sheet for sheet in sheets}
@@ -51,6 +54,9 @@ class Runs:
         self.metrics: dict[Wanted, Mapping[str, Any]] = {}
         self.choices: dict[tuple[str, str, Any], Choice] = {}
         self.lines: list[str] = []
+        self.trained: list[Wanted] = []
+        self.busy = dict.fromkeys(self.sheets, 0.0)
+        self.workers = 1
         self._stores = {sheet.name: Store(self.root, sheet.name, empty=fresh) for sheet in sheets}
         self._today, self._taken = Today(), set[Path]()
         self._ready: dict[Wanted, Config] = {}
@@ -159,6 +165,8 @@ class Runs:
             return False
         state.path = Path(os.path.normpath(self._folder / row["place"]))
         self._ready.pop(wanted, None)
+        self.trained.append(wanted)
+        self.busy[wanted.experiment] += max(0.0, (row["ended"] or 0.0) - (row["began"] or 0.0))
         if row["state"] == "finished" or row["failure"] == "non_finite":
             self._stores[wanted.experiment].add(state.path)  # a value that was tuned and taken is not trained twice
             self._finish(wanted, state.path)
@@ -216,7 +224,7 @@ class Lead:
     def begin(self, ledger: Ledger, folder: Path, pool: Backend, console: Console, first: Callable[[Cell], bool]) -> None:
         """Enter what can begin."""
         self.ledger, self.folder, self.first = ledger, folder, first
-        self.runs._folder = folder.absolute()
+        self.runs._folder, self.runs.workers = folder.absolute(), pool.count
         self._enter()
 
     def _enter(self) -> None:

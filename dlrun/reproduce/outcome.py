@@ -37,8 +37,11 @@ def claims_of(sheet: Sheet) -> list[Claim]:
     return [parse(entry, names) for entry in sheet.config["claims"]]
 
 
-def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence], seconds: float) -> dict[str, Any]:
-    """The document: the contract's keys, and what else there is to say."""
+def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence]) -> dict[str, Any]:
+    """The document: the contract's keys, and what else there is to say.
+
+    `seconds` (set by the caller) is what this call spent on it: the time its runs took, shared among the workers, and judging.
+    """
     claims = claims_of(sheet)
     found = judge(claims, evidence)
     wanted = judged(sheet)
@@ -56,7 +59,7 @@ def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence], seconds:
         "commits": commits(runs, wanted),
         "changed": [word for word in sheet.words if not word.lstrip("+").startswith(NEUTRAL)],
         "cost": sheet.config.get("cost"),
-        "seconds": seconds,
+        "seconds": 0.0,
     }
 
 

@@ -51,10 +51,10 @@ class Tune:
 
 @dataclass
 class Sheet:
-    """One experiment as it is asked for. `config` is that of the experiment without an arm; `words` what was typed beside its name."""
+    """One experiment as it is asked for. `base` is its config without an arm; `words` what was typed beside its name."""
 
     name: str
-    config: dict[str, Any]
+    base: Config
     arms: tuple[str, ...]
     axes: tuple[Axis, ...]
     tune: Tune | None
@@ -64,6 +64,11 @@ class Sheet:
     notes: list[str] = field(default_factory=list)
     memory: dict[Any, Nodes] = field(default_factory=dict)
     _starts: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config without an arm, resolved."""
+        return self.base.resolved
 
     @property
     def points(self) -> list[Point]:
@@ -98,7 +103,7 @@ def read_sheet(name: str, words: Sequence[str] = (), seeds: int | None = None, c
     tune = read_tune(tree["tune"], axes) if tree.get("tune") else None
     rest = tuple(axis for axis in axes.values() if tune is None or axis is not tune.axis)
     arms = tuple(tree.get("arms") or {}) or (WHOLE,)
-    sheet = Sheet(name, tree, arms, rest, tune, seeds_of(tree["seeds"], seeds), tuple(words), config_dir, list(config.notes), memory)
+    sheet = Sheet(name, config, arms, rest, tune, seeds_of(tree["seeds"], seeds), tuple(words), config_dir, list(config.notes), memory)
     if not tree.get("claims"):
         raise UsageError(f"experiment {name} claims nothing: there is nothing to judge; train it with: dlrun train experiment={name}")
     if (count := len(arms) * len(sheet.points) * len(sheet.seeds)) > MAX_RUNS:

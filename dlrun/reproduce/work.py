@@ -26,7 +26,6 @@ class Work:
 
     def __init__(self, runs: Runs, console: Console, *, draws: bool = True) -> None:
         self.runs, self.console, self.draws = runs, console, draws
-        self.begun = time.monotonic()
         self.found: dict[str, dict[str, Any]] = {}
 
     def announce(self) -> None:
@@ -69,8 +68,8 @@ class Work:
         sheet = self.runs.sheets[name]
         began = time.monotonic()
         evidence = evidence_of(sheet, self.runs)
-        found = self.found[name] = outcome(sheet, self.runs, evidence, 0.0)
-        found["seconds"] = self.seconds(name) + time.monotonic() - began
+        found = self.found[name] = outcome(sheet, self.runs, evidence)
+        found["seconds"] = self.runs.busy[name] / self.runs.workers + time.monotonic() - began
         columns, rows = table(found)
         self.console.table(name, columns, rows)
         for text, style in lines(name, found):
@@ -78,10 +77,6 @@ class Work:
         folder = self.runs.root / safe_name(name)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / NAME, json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
-
-    def seconds(self, name: str) -> float:
-        """Wall time since this call began."""
-        return time.monotonic() - self.begun
 
     def judge_all(self, *, stopped: bool = False) -> dict[str, dict[str, Any]]:
         """Every experiment's document, in the order they were named; of those whose runs are there, if it was `stopped`."""

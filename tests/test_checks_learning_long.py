@@ -14,7 +14,7 @@ from checks_steppers import asked
 from torch import Tensor, nn
 
 from dlrun import registry
-from dlrun.checks import Subject
+from dlrun.checks import Finding, Subject
 from dlrun.checks.determinism import built as fresh_build
 from dlrun.config import compose
 from dlrun.train import build_run
@@ -135,14 +135,19 @@ def test_the_range_test_finds_the_rate_and_leaves_the_run_alone() -> None:
 
 
 def test_inputs_against_none() -> None:
-    assert judged("input_baseline", "dataset=digits").level == "ok"
+    def deeply(*words: str) -> Finding:
+        run = build_run(compose([*runs.QUIET, *words]))
+        return Subject(run, 20.0).judge("input_baseline", registry.get("check", "input_baseline"))
+
+    finding = deeply("dataset=digits")
+    assert finding.level == "ok" and "inputs are used" in finding.message
 
     class Same(Net):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(0 * x)
 
     plug("model", "same", lambda: Same(8, 4))
-    finding = judged("input_baseline", "dataset=clouds", "task=supervised", "model=same")
+    finding = deeply("dataset=clouds", "task=supervised", "model=same")
     assert finding.level == "info" and "zeros do as well" in finding.message
 
 

@@ -1,7 +1,10 @@
 """Inputs are used in training: equal networks learn with the real inputs, with none (zeros), and with those of other rows.
 
 Real inputs must win by more than chance. Hard tasks learn the frequencies of the targets first, with any input; so the verdict comes late
-(400 steps where 100 do not tell) and a tie that real inputs do not lose is a note.
+(400 steps where 100 do not tell) and a tie that real inputs do not lose is a note. That is asked with --deep.
+
+On request, and only where simple models find no relation of inputs and targets, the network itself is trained as it will be
+(`_taught.py`): after a whole training in which nothing was learned of other rows, inputs and targets do not belong together.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from dlrun.batch import Batch, map_leaves
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._generalise import why_not
 from dlrun.checks._rates import idle
+from dlrun.checks._taught import NONE, Taught, taught, wanted
+from dlrun.checks._taught import STEPS as STEPS_TAUGHT
 from dlrun.checks._trial import Losses
 from dlrun.checks.overfit_1_batch_few import peaks, without_noise
 from dlrun.finite import NonFinite
@@ -22,20 +27,65 @@ from dlrun.loop import train_step
 from dlrun.steplog import StepLog
 
 STEPS, LAST, SIGMAS, SHARE = (100, 400), 20, 4.0, 0.05
+THOROUGH = 10.0
+"""Seconds a check must have for three trainings."""
+APART = f"warning: after the whole training ({STEPS_TAUGHT} steps at least) the loss of val is that of exchanged targets (z < {NONE:g})"
 RULE = f"the loss with real inputs is lower over the last {LAST} steps by > {SIGMAS:g} standard errors and > {SHARE:.0%} of the first loss"
 
 
 @check(
     stage="learning",
-    moment="deep",
+    moment="check",
     recipe="Karpathy: input-independent baseline",
     follows=("input_matters", "step_lowers_loss", "lr_sanity"),
 )
 def input_baseline(subject: Subject) -> Finding:
-    """Three trainings of 100 steps (400 where these do not tell) from equal weights on equal batches."""
-    reason = idle(subject) or why_not(subject)
+    """A training of at most 2.5 s where need be; with --deep three of 100 steps (400 where these do not tell) from equal weights."""
+    reason = idle(subject)
+    if reason:
+        return skipped(reason)
+    asked = wanted(subject)
+    learned = taught(subject, asked) if asked else None
+    loud = _apart(subject, learned) if learned else None
+    if loud:
+        return loud
+    reason = why_not(subject)
     if reason and reason != "there is no val split":
         return skipped(reason)
+    if subject.patience < THOROUGH:
+        return _quick(learned)
+    return _compared(subject)
+
+
+def _apart(subject: Subject, learned: Taught) -> Finding | None:
+    """The finding where a whole training taught the network nothing of other rows, or of the positions in these."""
+    what = next(iter(learned.apart), "")
+    if not what or learned.steps < learned.of or learned.of < STEPS_TAUGHT or (subject.kind == "classification" and not learned.by_heart):
+        return None
+    score = learned.scores[what]
+    whose = "those of other rows" if what == "rows" else "those of other positions of the same row"
+    text = f"after {learned.steps} steps, the whole training, val's own targets fit no better than {whose}: "
+    text += f"loss {score.loss:.4f} with its own, {score.shuffled:.4f} with these"
+    text += f"; the rows of train are learned ({learned.losses[0]:.3f} -> {learned.losses[-1]:.3f})" if learned.by_heart else ""
+    cause = "inputs and targets do not belong together: shuffled, sorted or augmented apart"
+    numbers = {"steps": learned.steps, "z": {name: one.z for name, one in learned.scores.items()}}
+    return Finding("warning", text, cause, "look at some inputs beside their targets: dlrun data --out", numbers, APART)
+
+
+def _quick(learned: Taught | None) -> Finding:
+    """The verdict where nothing was found and there is no time for three trainings."""
+    if learned is None:
+        return Finding("ok", "simple models find the targets in the inputs, or a training would not tell", threshold=APART)
+    numbers = {"steps": learned.steps, "z": {name: one.z for name, one in learned.scores.items()}}
+    if learned.apart:
+        return Finding(
+            "info", f"after {learned.steps} steps nothing is learned of val yet: hard, or not there", numbers=numbers, threshold=APART
+        )
+    return Finding("ok", f"after {learned.steps} steps val's own targets fit better than exchanged ones", numbers=numbers, threshold=APART)
+
+
+def _compared(subject: Subject) -> Finding:
+    """The verdict on three trainings."""
     numbers: dict[str, Any] = {}
     for steps in STEPS:
         curves = {kind: _learn(subject, steps, kind) for kind in ("real", "zeroed", "permuted")}

@@ -13,16 +13,24 @@ from typing import Any
 from dlrun.checks._belonging import torn
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import tables, told
+from dlrun.checks._orders import other_order, sorted_columns
+from dlrun.checks._pairing import simple
 
 LEAST, HALF = 100, 0.6
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "split_input_shift", "duplicates_within")
-RULE = "warning: inputs tell labels in one split (z > 6, strength > 0.3), not in the other (z < 3) nor across; or labels fit when moved"
+RULE = (
+    "warning: inputs tell labels in one split (z > 6, strength > 0.3), not in the other (z < 3) nor across; or labels fit when moved, or "
+    "put in another order"
+)
 
 
 @check(stage="data", recipe="Hacker's Guide: labels against a permutation of themselves", follows=FOLLOWS)
 def label_permutation(subject: Subject) -> Finding:
     """Ridge regression, nearest neighbours and random features on up to 512 rows of train and of val, each judged on unseen ones."""
     known = tables(subject)
+    apart = _other_order(subject)
+    if apart:
+        return apart
     if len(known.get("train", ())) < LEAST:
         return skipped(f"it takes {LEAST} rows of train, with a class or number each")
     tells = told(subject)
@@ -45,3 +53,25 @@ def label_permutation(subject: Subject) -> Finding:
         return Finding("info", text, numbers=numbers, threshold=RULE)
     text = f"simple models find the labels in the inputs: strength {own.strength:.2f} in {own.rows} rows of train"
     return Finding("ok", text, numbers=numbers, threshold=RULE)
+
+
+def _other_order(subject: Subject) -> Finding | None:
+    """The finding where targets stand in another order than their inputs, or columns of inputs were sorted one by one."""
+    found = other_order(subject)
+    if found:
+        name, one, other = found
+        numbers = {"strength": one.strength, "undone": other.strength, "order": name}
+        text = (
+            f"no simple model finds the targets in the inputs (strength {one.strength:.2f}), but {other.strength:.2f} with targets put in "
+        )
+        cause = "inputs and targets were laid out, or listed, in two orders: they do not belong together"
+        return Finding("warning", f"{text}another order: {name}", cause, "pair them by name or index, and print a few pairs", numbers, RULE)
+    own = simple(subject).get("rows")
+    count = sorted_columns(subject) if own is not None and own.absent() else 0
+    if not count or own is None:
+        return None
+    text = (
+        f"all {count} columns of x are in order over the rows, and no simple model finds the targets in them (strength {own.strength:.2f})"
+    )
+    cause = "columns were sorted one by one, which takes rows apart"
+    return Finding("warning", text, cause, "sort rows by one column: x[x[:, 0].argsort()]", {"columns": count}, RULE)

@@ -126,7 +126,7 @@ def imports_from_lower_layers_only(sources: list[Source]) -> list[str]:
     return found
 
 
-TORCH_FREE = ("errors", "ranges", "settings", "registry", "config", "cli", "plugins")
+TORCH_FREE = ("errors", "ranges", "settings", "registry", "config", "claims", "cli", "plugins")
 HEAVY = {"torch", "torchvision", "wandb", "sklearn", "matplotlib", "tensorboard"}
 PLAIN = ("cli", "registry", "errors")  # what --help, ls and show import when they start
 NOT_PLAIN = {"hydra", "omegaconf", "yaml", "rich", "numpy"} | HEAVY

@@ -8,6 +8,7 @@ A seed without a run is never left out: which runs are missing may depend on wha
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -174,7 +175,9 @@ def _scaled(value: float, exponent: int) -> float:
 def _more(mean: float, values: Sequence[float]) -> int | None:
     """Further seeds after which 0 lies outside the interval, if mean and spread stay as they are; None where that takes very many."""
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    for count in range(len(values) + 1, MOST_SEEDS + 1):
-        if spread * quantile(BOTH, count - 1) < abs(mean) * math.sqrt(count):
-            return count - len(values)
-    return None
+
+    def decided(count: int) -> bool:
+        return spread * quantile(BOTH, count - 1) < abs(mean) * math.sqrt(count)
+
+    found = bisect_left(range(len(values) + 1, MOST_SEEDS + 1), True, key=decided)  # more seeds narrow it: once decided, always
+    return found + 1 if found + len(values) < MOST_SEEDS else None

@@ -6,6 +6,7 @@ fraction is that of Abramowitz and Stegun 1964, 26.5.8, evaluated by Lentz's met
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -43,6 +44,7 @@ def tail(t: float, freedom: float) -> float:
     return _beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
 
 
+@functools.lru_cache(maxsize=1024)
 def quantile(level: float, freedom: float) -> float:
     """The t that |T| exceeds with probability 1 - level."""
     low, high = 0.0, 1.0
@@ -50,6 +52,8 @@ def quantile(level: float, freedom: float) -> float:
         high *= 2.0
     for _ in range(200):
         middle = (low + high) / 2.0
+        if middle in (low, high):  # no float lies between them
+            break
         low, high = (middle, high) if tail(middle, freedom) > 1.0 - level else (low, middle)
     return (low + high) / 2.0
 

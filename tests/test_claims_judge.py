@@ -1,0 +1,355 @@
+"""Verdicts over seeds: known cases, error rates on simulated outcomes, and what is never decided by leaving something out."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from claiming import DIVERGED, margins, run, seed, verdict
+from scipy import stats
+
+from dlrun.claims.evidence import SeedEvidence
+from dlrun.claims.judge import below_half, conclude, judge
+from dlrun.claims.language import parse
+from dlrun.claims.names import Names
+
+NAMES = Names(("a", "b"), {}, ("early", "late"), ("barrier",))
+
+
+def steps(*late: int | None) -> list[SeedEvidence]:
+    """Seeds whose arm `a` saw the event `late` at these steps, None: never."""
+    return [seed(number, a=run(events={} if step is None else {"late": step})) for number, step in enumerate(late)]
+
+
+# -- the interval
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.5, 0.7, 1.1, 0.9], [-3.0, -2.5], [1.0, -1.0, 0.3], [5.0, 5.1, 4.9, 5.05, 4.95, 5.2, 4.8]])
+def test_the_interval_is_the_one_sided_t_bound_on_either_side(values: list[float]) -> None:
+    found = margins(values)
+    mean, half = np.mean(values), stats.t.ppf(0.95, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    assert found.interval == pytest.approx([mean - half, mean + half], rel=1e-9)
+    assert found.verdict == ("met" if mean - half >= 0 else "not_met" if mean + half < 0 else "undecided")
+    assert [entry["margin"] for entry in found.per_seed] == values
+
+
+def test_undecided_says_how_many_more_seeds_would_decide() -> None:
+    values = [1.0, -1.0, 0.8, 0.4, -0.2]
+    found = margins(values)
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    need = next(n for n in range(6, 1000) if mean > stats.t.ppf(0.95, n - 1) * spread / math.sqrt(n))
+    assert (found.verdict, found.more_seeds) == ("undecided", need - 5)
+    assert "0 is not ruled out" in found.reason
+    assert margins([1.0, -1.0, 1e-4]).more_seeds is None, "thousands of seeds"
+    assert margins([1.0, -1.0]).more_seeds is None, "a mean of 0 stays"
+
+
+def test_without_variance_the_sign_decides() -> None:
+    assert margins([0.1] * 5).verdict == "met"
+    assert margins([-0.1] * 5).verdict == "not_met"
+    assert margins([0.0] * 5).verdict == "met", "0 >= 0"
+    assert margins([0.0] * 5, 'a["val/x"].final > 0').verdict == "not_met", "0 > 0 is false with every seed"
+    assert margins([0.0] * 5, 'not a["val/x"].final >= 0').verdict == "not_met"
+    assert margins([0.0] * 5, 'not a["val/x"].final > 0').verdict == "met"
+    assert margins([0.1] * 5).interval == [0.1, 0.1]
+
+
+def test_what_floats_round_away_is_a_tie() -> None:
+    assert margins([0.95 - 0.9] * 5, 'a["val/x"].final >= 0.05').verdict == "met", "0.04999999999999993"
+    assert margins([0.1 + 0.2] * 5, 'a["val/x"].final > 0.3').verdict == "not_met"
+
+
+def test_one_seed_is_undecided_but_for_claims_that_count_seeds() -> None:
+    found = margins([5.0])
+    assert (found.verdict, found.interval, found.more_seeds) == ("undecided", None, 4)
+    assert margins([5.0], 'every(a["val/x"].final > 0)').verdict == "met"
+    assert margins([5.0], 'median(a["val/x"].final) > 6').verdict == "not_met"
+    assert margins([5.0], 'share(a["val/x"].final > 0) >= 1').verdict == "met"
+
+
+def test_no_seed_is_undecided() -> None:
+    for text in ("a.steps > 3", "every(a.steps > 3)", "median(a.steps) > 3"):
+        found = judge([parse(text, NAMES)], [])[0]
+        assert (found.verdict, found.reason, found.per_seed) == ("undecided", "no seed has run", [])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e150, 1e300])
+def test_margins_of_any_size_have_an_interval(scale: float) -> None:
+    found = margins([1.1 * scale, 1.0 * scale, 0.9 * scale])
+    assert found.verdict == "met"
+    assert found.interval is not None
+    assert found.interval[0] == pytest.approx(scale * (1 - stats.t.ppf(0.95, 2) * 0.1 / math.sqrt(3)), rel=1e-6)
+    huge = margins([1.7e308, -1.7e308])
+    assert (huge.verdict, huge.interval) == ("undecided", None), "bounds that no float holds are not shown"
+    json.dumps(huge.per_seed, allow_nan=False)
+
+
+# -- error rates
+
+
+def rates(mean: float, seeds: int, repetitions: int, generator: int, rule: str = 'a["val/x"].final >= 0') -> dict[str, float]:
+    """How often each verdict is given where margins are normal with this mean and standard deviation 1."""
+    draw = random.Random(generator)
+    found = [margins([draw.gauss(mean, 1) for _ in range(seeds)], rule).verdict for _ in range(repetitions)]
+    return {name: found.count(name) / repetitions for name in ("met", "not_met", "undecided")}
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 10])
+def test_at_most_one_in_twenty_true_claims_is_judged_not_met(seeds: int) -> None:
+    """The hardest true claim has a margin of exactly 0: then it is 5 %, within four standard errors of 1500 repetitions."""
+    assert abs(rates(0.0, seeds, 1500, seeds)["not_met"] - 0.05) < 0.0225
+    assert rates(0.3, seeds, 500, seeds)["not_met"] <= 0.05
+    assert rates(1.0, seeds, 500, seeds)["not_met"] <= 0.02
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 10])
+def test_at_most_one_in_ten_false_claims_is_judged_met(seeds: int) -> None:
+    assert rates(-2.0, seeds, 500, 100 + seeds)["met"] <= 0.01, "false by two standard deviations"
+    assert abs(rates(-1e-9, seeds, 1500, 200 + seeds)["met"] - 0.05) < 0.0225, "false by a hair"
+
+
+def test_five_seeds_decide_an_effect_of_three_standard_deviations() -> None:
+    assert rates(3.0, 5, 1000, 1)["met"] >= 0.95
+    assert rates(-3.0, 5, 500, 2)["not_met"] >= 0.95
+    power = 1 - stats.nct.cdf(stats.t.ppf(0.95, 4), 4, 1.0 * math.sqrt(5))
+    assert rates(1.0, 5, 1500, 3)["met"] == pytest.approx(power, abs=0.052), "the power of the t-test"
+
+
+def test_ands_and_ors_keep_the_rates() -> None:
+    """`and` of two true claims is no sharper than either: its margin is the least."""
+    draw = random.Random(5)
+    text = 'a["val/x"].final >= 0 and a["val/y"].final >= 0'
+    found = [
+        verdict(text, [seed(n, a=run({"val/x": [draw.gauss(2, 1)], "val/y": [draw.gauss(2, 1)]})) for n in range(5)]).verdict
+        for _ in range(500)
+    ]
+    assert found.count("not_met") / 500 <= 0.05
+    assert found.count("met") / 500 >= 0.8
+
+
+def test_claims_on_steps_of_events_keep_the_rates() -> None:
+    """Ratios of lognormal steps: a true effect of 30 against the 10 claimed, and a false one of 3."""
+    draw = random.Random(6)
+
+    def ratio(true: float) -> str:
+        seeds = [
+            seed(n, a=run(events={"early": 100, "late": round(100 * true * math.exp(draw.gauss(0, 0.2)))}, step=10**6, steps=10**6))
+            for n in range(5)
+        ]
+        return verdict("a.late.step / a.early.step >= 10", seeds).verdict
+
+    assert sum(ratio(30) == "met" for _ in range(500)) / 500 >= 0.95
+    assert sum(ratio(3) == "met" for _ in range(500)) == 0
+
+
+def test_seeds_that_never_fire_are_no_way_to_a_verdict() -> None:
+    """An event that happens with probability p: false where p < 1/2. Not met by mistake is as rare as it should be, met never happens."""
+    for share, generator in ((0.5, 7), (0.9, 8)):
+        draw = random.Random(generator)
+        found = []
+        for _ in range(1000):
+            late = [30 if draw.random() < share else None for _ in range(8)]
+            if None in late:
+                found.append(verdict("a.late.step >= 10", steps(*late)).verdict)
+        assert found.count("not_met") / 1000 <= 0.05
+        assert "met" not in found
+
+
+# -- seeds without a margin
+
+
+def test_the_sign_test_is_clopper_and_pearson_below_one_half() -> None:
+    for seeds in range(1, 60):
+        for met in range(seeds + 1):
+            bound = 1.0 if met == seeds else float(stats.beta.ppf(0.95, met + 1, seeds - met))
+            assert below_half(met, seeds) == (bound < 0.5), (met, seeds)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected", "more"),
+    [
+        ([None] * 5, "not_met", None),
+        ([None] * 4, "undecided", 1),
+        ([30] + [None] * 4, "undecided", 6),
+        ([30, 30, 30, 30, None], "undecided", None),
+        ([5, 5, 5, 5, None], "not_met", None),
+        ([30] * 10 + [None], "undecided", None),
+        ([None], "undecided", 4),
+    ],
+)
+def test_events_that_did_not_happen_count_against_a_claim(late: list[int | None], expected: str, more: int | None) -> None:
+    found = verdict("a.late.step >= 10", steps(*late))
+    assert (found.verdict, found.interval, found.more_seeds) == (expected, None, more)
+    assert "late did not happen" in found.reason
+    for entry, step in zip(found.per_seed, late, strict=True):
+        assert entry["met"] is (step is not None and step >= 10)
+        assert (entry["margin"] is None) == (step is None)
+
+
+def test_a_run_that_diverged_is_a_seed_that_does_not_meet_it() -> None:
+    fine, broken = run({"val/x": [1.0, 2.0]}), run({"val/x": [1.0]}, **DIVERGED)
+    found = verdict('a["val/x"].final >= 1', [seed(n, a=fine if n else broken) for n in range(5)])
+    assert (found.verdict, found.per_seed[0]["met"]) == ("undecided", False)
+    assert "a diverged at step 40" in found.reason
+    assert verdict('a["val/x"].final >= 1', [seed(n, a=broken) for n in range(5)]).verdict == "not_met"
+    assert verdict("every(a.diverged)", [seed(n, a=broken) for n in range(5)]).verdict == "met"
+    assert verdict("a.diverged", [seed(n, a=broken) for n in range(5)]).verdict == "met"
+    assert verdict('a["val/x"].final >= 1', [seed(n, a=run({"val/x": [math.nan]})) for n in range(5)]).verdict == "not_met"
+
+
+@pytest.mark.parametrize("text", ['a["val/x"].final >= 1', 'every(a["val/x"].final >= 1)', 'median(a["val/x"].final) >= 1'])
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (None, "seed 2: a has no run"),
+        (run({"val/x": [5.0]}, status="interrupted", step=50), "seed 2: a is interrupted at step 50 of 100"),
+        (run({"val/x": [5.0]}, status="failed", reason="MemoryError"), "seed 2: a is failed at step 100 of 100 (MemoryError)"),
+        (run({"val/y": [5.0]}), "seed 2: a logs no val/x; it has val/y; did you mean val/y?"),
+    ],
+)
+def test_a_missing_seed_is_never_left_out(text: str, broken: object, said: str) -> None:
+    seeds = [seed(n, a=run({"val/x": [5.0 + n]})) for n in range(5)]
+    assert verdict(text, seeds).verdict == "met"
+    seeds[2] = seed(2, a=broken)  # type: ignore[arg-type]
+    found = verdict(text, seeds)
+    assert found.verdict == "undecided"
+    assert said in found.reason
+    assert (found.per_seed[2]["met"], found.per_seed[2]["margin"]) == (None, None)
+
+
+def test_a_step_beyond_the_end_is_unknown_however_clear_the_curve() -> None:
+    seeds = [seed(n, a=run({"val/x": [1.0, 2.0]}, events={"late": 60})) for n in range(5)]
+    found = verdict('a["val/x"].at(2 * a.late.step) >= 1', seeds)
+    assert (found.verdict, found.more_seeds) == ("undecided", None)
+    assert found.reason == "seed 0: a ends at step 100, asked for step 120 (and 4 more seeds)"
+
+
+# -- claims that count seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "expected"),
+    [
+        ("every(a.late.step >= 10)", [10, 20, 30], "met"),
+        ("every(a.late.step >= 10)", [10, 20, 9], "not_met"),
+        ("every(a.late.step >= 10)", [10, 20, None], "not_met"),
+        ("not every(a.late.step >= 10)", [10, 20, 9], "met"),
+        ("share(a.late.step >= 10) >= 0.8", [10, 20, 30, 40, 1], "met"),
+        ("share(a.late.step >= 10) > 0.8", [10, 20, 30, 40, 1], "not_met"),
+        ("share(a.late.step >= 10) >= 0.8", [10, 20, 30, None, 1], "not_met"),
+        ("share(a.late.happened) >= 0.6", [1, 1, 1, None, None], "met"),
+        ("median(a.late.step) >= 20", [5, 20, 100], "met"),
+        ("median(a.late.step) >= 20", [5, 19, 100, 20], "not_met"),
+        ("median(a.late.step) >= 20", [100, 20, 30, None, 25], "met"),
+        ("median(a.late.step) <= 30", [100, 20, 30, None, 25], "met"),
+        ("median(a.late.step) <= 25", [100, 20, 30, None, 25], "not_met"),
+        ("median(a.late.step) >= 26", [100, 20, 30, None, 25], "not_met"),
+        ("median(a.late.step) >= 1", [100, None, None, None, 25], "not_met"),
+        ("median(a.late.step) <= 1e9", [100, None], "not_met"),
+        ("0.5 <= median(a.late.step) / median(a.steps) < 0.7", [60, 60, 100], "met"),
+        ("every(a.late.step > 5) and share(a.late.step > 10) <= 0.5", [6, 7, 30], "met"),
+        ("every(a.late.step > 5) or share(a.late.step > 10) >= 0.3", [6, None, 30], "met"),
+    ],
+)
+def test_claims_that_say_it_themselves_are_decided_by_the_plain_numbers(text: str, values: list[int | None], expected: str) -> None:
+    found = verdict(text, steps(*values))
+    assert (found.verdict, found.interval, found.more_seeds) == (expected, None, None), found.reason
+
+
+def test_what_a_seed_says_of_them() -> None:
+    found = verdict("median(a.late.step) >= 20", steps(5, None, 100))
+    assert found.per_seed[0] == {"seed": 0, "margin": -15.0, "met": False, "left": 5.0, "right": 20.0}
+    assert found.per_seed[1] == {"seed": 1, "margin": None, "met": False, "reason": "a: late did not happen"}
+    found = verdict("share(a.late.step >= 10) >= 0.5", steps(5, 30))
+    assert [entry["met"] for entry in found.per_seed] == [False, True]
+    assert found.reason == "1 of 2 seeds meet it"
+    found = verdict("share(a.late.step >= 10) - share(a.late.step >= 20) >= 0.5", steps(15, 15))
+    assert (found.verdict, found.per_seed[0]) == ("met", {"seed": 0, "margin": None, "met": None})
+    found = verdict("every(a.late.step >= 10) and not every(a.late.step >= 20)", steps(15, 30))
+    assert [entry["met"] for entry in found.per_seed] == [True, False], "as if each seed were all there are"
+
+
+# -- when it was written
+
+
+def test_a_claim_written_after_its_runs_is_not_judged_on_them() -> None:
+    old, new = "a.steps >= 100", "a.steps >= 90"
+    seeds = [seed(n, a=run(claims=(old, "b.steps > 3")), b=run(claims=("b.steps > 3",))) for n in (0, 3)]
+    before, after, other = judge([parse(old, NAMES), parse(new, NAMES), parse("b.steps > 3", NAMES)], seeds)
+    assert before.verdict == "met"
+    assert after.verdict == "undecided"
+    assert after.reason == "the claim was changed after seed 0 had run: judge it on others, seeds=[4,5]"
+    assert [entry["met"] for entry in after.per_seed] == [True, True], "shown, and not counted"
+    assert other.verdict == "met", "of the arms it reads, both runs hold it"
+    one = replace(seeds[0], arms={**seeds[0].arms, "a": {(): run(claims=(new,))}})
+    assert "after seed 3" in judge([parse(new, NAMES)], [one, seeds[1]])[0].reason
+    measured = replace(seeds[0], measures={"barrier": {(): {"barrier": 1.0}}})
+    assert "changed after seed 0" in judge([parse("barrier.barrier > 0", NAMES)], [measured])[0].reason
+    assert "no run" in judge([parse(new, NAMES)], [seed(0, a=None)])[0].reason, "what never ran was not told anything"
+
+
+# -- the experiment
+
+
+@pytest.mark.parametrize(
+    ("own", "controls", "expected"),
+    [
+        (["met", "met"], [], "reproduced"),
+        (["met"], ["not_met"], "reproduced"),
+        (["met", "not_met"], [], "not_reproduced"),
+        (["not_met", "undecided"], ["met"], "not_reproduced"),
+        (["not_met"], ["met", "undecided"], "undecided"),
+        (["not_met"], ["not_met"], "undecided"),
+        (["met", "undecided"], ["met"], "undecided"),
+        ([], ["met"], "undecided"),
+        ([], [], "undecided"),
+    ],
+)
+def test_the_verdict_on_an_experiment(own: list[str], controls: list[str], expected: str) -> None:
+    judged = {"met": margins([1.0] * 3), "not_met": margins([-1.0] * 3), "undecided": margins([1.0])}
+    claims = [parse({"claim": "a.steps > 1", "control": control}, NAMES) for control, of in ((False, own), (True, controls)) for _ in of]
+    assert conclude(claims, [judged[name] for name in [*own, *controls]]) == expected
+
+
+def test_what_is_judged_is_plain_data_and_keeps_its_order() -> None:
+    claims = [
+        parse({"claim": text, "source": source}, NAMES, "the paper")
+        for text, source in (("a.steps > 3", None), ("1 < a.steps < 2", "fig. 2"))
+    ]
+    found = judge(claims, [seed(n, a=run(claims=("a.steps > 3", "1 < a.steps < 2"))) for n in range(3)])
+    assert [(one.claim, one.verdict, one.source) for one in found] == [
+        ("a.steps > 3", "met", None),
+        ("1 < a.steps < 2", "not_met", "fig. 2"),
+    ]
+    assert found[0].per_seed[0] == {"seed": 0, "margin": 97.0, "met": True, "left": 100.0, "right": 3.0}
+    assert "left" not in found[1].per_seed[0], "three numbers have no left and right"
+    assert json.loads(json.dumps([one.__dict__ for one in found], allow_nan=False))
+
+
+def test_whatever_the_runs_hold_every_claim_gets_a_verdict() -> None:
+    """Odd numbers in every place: no exception, no number in the answer that JSON does not have."""
+    from test_claims_language import GOOD
+
+    odd = [0.0, -0.0, 1.0, -1e308, 1e308, 5e-324, math.nan, math.inf, -math.inf, 3.5]
+    draw = random.Random(9)
+
+    def any_run() -> object:
+        if draw.random() < 0.1:
+            return None
+        of = {name: [draw.choice(odd) for _ in range(draw.randrange(4))] for name in ("test/accuracy", "val_ema/loss", "val/loss")}
+        events = {name: draw.choice([0, 1, 50, 100, 2**53]) for name in ("early", "late") if draw.random() < 0.8}
+        return run(of, events=events, seconds=draw.choice([0.0, 2.0]), **(DIVERGED if draw.random() < 0.2 else {}))
+
+    seen = set()
+    for _ in range(300):
+        numbers = {name: draw.choice(odd) for name in ("barrier", "mid/point") if draw.random() < 0.9}
+        seeds = [seed(n, numbers, a=any_run(), b=any_run()) for n in range(draw.randrange(1, 5))]  # type: ignore[arg-type]
+        for text in GOOD:
+            found = verdict(text, seeds)
+            json.dumps(found.__dict__, allow_nan=False)
+            seen.add(found.verdict)
+    assert seen == {"met", "not_met", "undecided"}

@@ -87,11 +87,12 @@ def draw_axis(axes: Any, panel: Panel, scene: Scene) -> None:
     scale, seen, bars = _along(scene, panel.axis, "x" in scene.logs), list[float](), list[Bar]()
     looks = hues(panel) if len(panel.points) > 1 else {}
     lines = [(owner, rest) for owner in panel.owners for rest in panel.points]
-    for i, (owner, rest) in enumerate(lines):
+    crosses: dict[float, int] = {}
+    for owner, rest in lines:
         there = points_along(scene.sheet, panel.axis, rest)
         found = [(scale.at(value), values_at(panel, scene.evidence, owner, point)) for value, point in there]
         _line(axes, found, looks.get(rest) or scene.look(owner), scene, panel.best, seen, bars)
-        _lost(axes, found, looks.get(rest) or scene.look(owner), scene, 0.975 - 0.04 * (i % 6))
+        _lost(axes, found, looks.get(rest) or scene.look(owner), scene, crosses)
     scale.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
     axes.set_xlabel(literal(clip(panel.axis, 40)))
     dress_values(axes, panel, scene, seen, False)
@@ -103,32 +104,36 @@ def _line(
 ) -> None:
     """Means, joined, the best of them marked; what is drawn goes into `seen`, intervals into `bars`."""
     points: list[tuple[float, float]] = []
+    whole: list[tuple[float, float]] = []  # a point with a seed that diverged is no best one
     for x, values in found:
-        finite, _ = spread_of(values)
+        finite, lost = spread_of(values)
         if not finite:
             continue
         points.append((x, math.fsum(finite) / len(finite)))
+        whole += [] if lost else [points[-1]]
         seen += [points[-1][1]]
         if span := interval(finite):
             bars.append((x, span, look))
             seen += [max(span[0], min(finite)), min(span[1], max(finite))]
     if points:
         axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=3.6, lw=1.4, zorder=4)
-    if points and best:
-        place = (min if best == "min" else max)(points, key=lambda pair: pair[1])
+    if whole and best:
+        place = (min if best == "min" else max)(whole, key=lambda pair: pair[1])
         axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5)
         scene.say(f"Star: where the mean over seeds is {'lowest' if best == 'min' else 'highest'}.")
     if bars:
         scene.say("Point: mean over seeds; bar: its 95 % interval.")
 
 
-def _lost(axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, y: float) -> None:
-    """A cross at the top, in the line's colour, where a seed has no value."""
+def _lost(axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, crosses: dict[float, int]) -> None:
+    """A cross at the top, in the line's colour, where a seed has no value; `crosses` counts those that stand there."""
     places = [x for x, values in found if spread_of(values)[1]]
     if places:
         scene.say("Cross at the top: a seed of this line has no value there (it diverged, or the event did not happen); it is in no mean.")
         style = {"color": look.colour, "ls": "", "marker": "x", "ms": 6, "mew": 1.8, "zorder": 6, "clip_on": False}
-        axes.plot(places, [y] * len(places), transform=axes.get_xaxis_transform(), **style)
+        heights = [1 - 0.045 * crosses.get(x, 0) for x in places]
+        crosses |= {x: crosses.get(x, 0) + 1 for x in places}
+        axes.plot(places, heights, transform=axes.get_xaxis_transform(), **style)
 
 
 def _bars(axes: Any, bars: Sequence[Bar], seen: Sequence[float]) -> None:
@@ -136,7 +141,7 @@ def _bars(axes: Any, bars: Sequence[Bar], seen: Sequence[float]) -> None:
     low, high = axes.get_ylim()
     if bars and axes.get_yscale() != "log":
         room = 0.05 * (max(seen) - min(seen)) or 0.05 * abs(seen[0]) or 0.05
-        low, high = min(seen) - room, max(seen) + room
+        low, high = min(low, min(seen) - room), max(high, max(seen) + room)
     for x, (lower, upper), look in bars:
         lowest = low / 10 if axes.get_yscale() == "log" else lower
         axes.plot([x, x], [max(lower, lowest), upper], color=look.colour, lw=1.1, zorder=3)

@@ -71,7 +71,7 @@ def _words_of_curves(panel: Panel, found: Mapping[tuple[str, Point], Band], scen
     else:
         scene.say("One seed: no band.")
     if any(one.binned for one in found.values()):
-        scene.say("Training metrics are averaged over short stretches.")
+        scene.say("What has many values is averaged over short stretches.")
 
 
 def nothing(axes: Any, text: str) -> None:

@@ -22,10 +22,11 @@ def sides(claim: Mapping[str, Any]) -> str:
     found = [[one.get(side) for one in claim["per_seed"]] for side in ("left", "right")]
     if not all(values and all(_is_number(value) for value in values) for values in found):
         return ""
-    return " against ".join(_mean(values) for values in found)
+    return " against ".join(mean_words(values) for values in found)
 
 
-def _mean(values: Sequence[float]) -> str:
+def mean_words(values: Sequence[float]) -> str:
+    """`14.2 (95 %: 12.1 to 16.3)`."""
     values = [float(value) for value in values]
     span = interval(values)
     inside = f" (95 %: {short(span[0])} to {short(span[1])})" if span and span[0] < span[1] else ""
@@ -37,10 +38,19 @@ def short(value: float) -> str:
     return number(int(value) if value.is_integer() and abs(value) < 1e15 else value)
 
 
-def margin(claim: Mapping[str, Any]) -> str:
-    """`margin 2.1 to 6.3`: its one-sided 95 % bounds."""
-    span = claim["interval"]
-    return f"margin {short(float(span[0]))} to {short(float(span[1]))}" if span else ""
+def span_words(span: Sequence[float]) -> str:
+    """`2.1 to 6.3`."""
+    return f"{short(float(span[0]))} to {short(float(span[1]))}"
+
+
+def number_or_dash(value: Any) -> str:
+    """A number, short; `-` for none."""
+    return short(float(value)) if isinstance(value, (int, float)) else "-"
+
+
+def commit_words(facts: Mapping[str, Any]) -> str:
+    """A commit, and whether something in the checkout was changed since."""
+    return f"{facts.get('commit')}{' with changes' if facts.get('dirty') else ''}"
 
 
 def more(claim: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ def run(arguments: Arguments) -> int:
     runs.look()
     check_all(runs)
     with open_console(arguments) as console:
-        work = Work(runs, console, draws=not arguments.flag("json"))
+        work = Work(runs, console)
         work.announce()
         code = work.train(tuple(arguments.plugins), _text(config_dir(arguments)))
         found = work.judge_all(stopped=code in STOPPED)

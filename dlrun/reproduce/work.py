@@ -5,27 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from dlrun.claims.evidence import SeedEvidence
+from dlrun.errors import MissingError
 from dlrun.reproduce.evidence_of import evidence_of
 from dlrun.reproduce.leader import Lead, Runs, study_name
 from dlrun.reproduce.outcome import lines, outcome, table
 from dlrun.reproduce.wanted import judged
-from dlrun.rundir import jsonable, safe_name, write_atomic
+from dlrun.rundir import jsonable, read_json, safe_name, write_atomic
 from dlrun.sinks.console import Console
 from dlrun.sinks.terminal import duration
 from dlrun.study.plan import Question
 
 STOPPED = (130, 143)
-NAME = "reproduce.json"
-"""The document of an experiment's newest verdict, in `outputs/<experiment>/`."""
+NAME, PAGE = "reproduce.json", "report.html"
+"""The document of an experiment's newest verdict, and its page, in `outputs/<experiment>/`."""
 
 
 class Work:
-    """`draws`: figures and pages are made, too."""
+    """Holds the documents of the experiments that are judged."""
 
-    def __init__(self, runs: Runs, console: Console, *, draws: bool = True) -> None:
-        self.runs, self.console, self.draws = runs, console, draws
+    def __init__(self, runs: Runs, console: Console) -> None:
+        self.runs, self.console = runs, console
         self.found: dict[str, dict[str, Any]] = {}
 
     def announce(self) -> None:
@@ -74,9 +78,22 @@ class Work:
         self.console.table(name, columns, rows)
         for text, style in lines(name, found):
             self.console.line(text, *([style] if style else []))
+        self._keep(name, evidence, found)
+
+    def _keep(self, name: str, evidence: Sequence[SeedEvidence], found: dict[str, Any]) -> None:
+        """Write the document, the figure and the page; what was judged before and came out alike is left as it is."""
         folder = self.runs.root / safe_name(name)
         folder.mkdir(parents=True, exist_ok=True)
+        if same(found, folder / NAME) and (folder / PAGE).is_file():
+            self.console.line(f"{folder / PAGE}")
+            return
         write_atomic(folder / NAME, json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
+        from dlrun.reproduce.figure import draw
+        from dlrun.reproduce.page import write
+
+        sheet = self.runs.sheets[name]
+        figures = draw(sheet, evidence, found, folder / "figures")
+        self.console.line(f"{write(sheet, evidence, found, figures, folder)}")
 
     def judge_all(self, *, stopped: bool = False) -> dict[str, dict[str, Any]]:
         """Every experiment's document, in the order they were named; of those whose runs are there, if it was `stopped`."""
@@ -85,3 +102,13 @@ class Work:
             if name not in lacking:
                 self.tell(name)
         return {name: self.found[name] for name in self.runs.sheets if name in self.found}
+
+
+def same(found: dict[str, Any], kept: Path) -> bool:
+    """Whether the document in `kept` says what `found` says, the time it took aside."""
+    try:
+        before = read_json(kept)
+    except MissingError:
+        return False
+    now = json.loads(json.dumps(jsonable(found)))
+    return {**before, "seconds": 0} == {**now, "seconds": 0}

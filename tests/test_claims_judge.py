@@ -201,6 +201,15 @@ def test_a_run_that_diverged_is_a_seed_that_does_not_meet_it() -> None:
     assert verdict('a["val/x"].final >= 1', [seed(n, a=run({"val/x": [math.nan]})) for n in range(5)]).verdict == "not_met"
 
 
+def test_a_measure_of_a_run_that_diverged_counts_against_a_claim() -> None:
+    numbers = [{"barrier": 0.1}, {}, {"barrier": 0.3}]
+    found = verdict("barrier.barrier < 1", [seed(n, of, a=run()) for n, of in enumerate(numbers)])
+    assert (found.verdict, found.per_seed[1]["met"]) == ("undecided", False)
+    assert "seed 1: barrier: a run it measures diverged" in found.reason
+    found = verdict("barrier.barrier < 1", [seed(n, of, a=run()) for n, of in enumerate([{"barrier": 0.1}, None])])
+    assert (found.verdict, found.reason) == ("undecided", "seed 1: barrier was not measured")
+
+
 @pytest.mark.parametrize("text", ['a["val/x"].final >= 1', 'every(a["val/x"].final >= 1)', 'median(a["val/x"].final) >= 1'])
 @pytest.mark.parametrize(
     ("broken", "said"),

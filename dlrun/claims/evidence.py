@@ -41,7 +41,10 @@ class RunEvidence:
 
 @dataclass(frozen=True)
 class SeedEvidence:
-    """All that was run with one seed. A run that is not there is None, and so is its measure."""
+    """All that was run with one seed.
+
+    A run that is not there is None, its measures are left out. A measure of a run that diverged is {}: it has no number, for a known reason.
+    """
 
     seed: int
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -133,11 +133,8 @@ def _with_failures(seeds: int, met: int, first: str, failures: int) -> Finding:
     said = f"{failures} of {seeds} seeds {'has' if failures == 1 else 'have'} no margin and count as not met ({first})"
     if below_half(met, seeds):
         return Finding("not_met", f"{said}; {met} of {seeds} meet it: less than half would (95 %)")
-    more = (
-        next((n - seeds for n in range(seeds + 1, seeds + MOST_SIGNS) if below_half(met * n // seeds, n)), None)
-        if 2 * met < seeds
-        else None
-    )
+    later = range(seeds + 1, seeds + MOST_SIGNS if 2 * met < seeds else 0)
+    more = next((count - seeds for count in later if below_half(round(met * count / seeds), count)), None)
     advice = "" if more else "; no more seeds make it met: share(...) >= 0.5 asks how often it holds"
     return Finding("undecided", f"{said}; {met} of {seeds} meet it: that does not decide it" + advice, more=more)
 

@@ -71,14 +71,16 @@ def _reduced(values: Sequence[float], how: str) -> float:
 
 
 def of_measure(node: tree.Measured, numbers: Mapping[str, float] | None, label: str) -> Cell:
-    """A number of a measure; `numbers` are those its probe gave, None where it was not made."""
+    """A number of a measure; `numbers` are those its probe gave, none where a run diverged, None where it was not made."""
     if numbers is None:
         return Gap(True, f"{label} was not measured")
+    if not numbers:
+        return Gap(False, f"{label}: a run it measures diverged")
     if node.number not in numbers:
         there = sorted(numbers)
         return Gap(
             True,
-            f"{label} has no {printable(node.number, 60)}; it has {listing(there, 40) or 'nothing'}{hint(nearest(node.number, there))}",
+            f"{label} has no {printable(node.number, 60)}; it has {listing(there, 40)}{hint(nearest(node.number, there))}",
         )
     value = float(numbers[node.number])
     return value if math.isfinite(value) else Gap(False, f"{label}: {printable(node.number, 60)} is {value}")

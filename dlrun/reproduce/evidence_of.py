@@ -60,10 +60,14 @@ def _measures(sheet: Sheet, paths: Mapping[str, Mapping[Point, Path | None]], ar
     wanted: Mapping[str, Mapping[str, Any]] = sheet.config.get("measures") or {}
     found: Measured = {name: {} for name in wanted}
     for name, entry in wanted.items():
+        names = [entry["runs"]] if isinstance(entry["runs"], str) else entry["runs"]
         for point in sheet.points:
-            mine = [paths[arm][point] for arm in entry["runs"]]
-            whole = [path for arm, path in zip(entry["runs"], mine) if path and arms[arm][point] and not arms[arm][point].diverged]
+            mine = [paths[arm][point] for arm in names]
+            whole = [path for arm, path in zip(names, mine) if path and arms[arm][point]]
             if len(whole) < len(mine):
+                continue
+            if any(found_run.diverged for arm in names if (found_run := arms[arm][point])):
+                found[name][point] = {}  # it counts against a claim, as the run itself does
                 continue
             try:
                 found[name][point] = _measure(entry, whole)

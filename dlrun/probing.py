@@ -249,7 +249,7 @@ def after_training(session: Session, say: Callable[..., None]) -> None:
             said = printable(str(error).splitlines()[0] if str(error) else "", 300)
             session.directory.event("probe", summary["step"], session.clock.seconds(), probe=name, error=f"{type(error).__name__}: {said}")
             what = said.removeprefix(f"probe {name}: ") if isinstance(error, DlrunError) else f"{type(error).__name__}: {said}"
-            say(f"probe {name} failed: {what}; the run is whole; again with: dlrun probe {path} {name}", "warning")
+            say(f"probe {name} failed: {what}; the run itself is whole", "warning")
 
 
 def line_of(document: Mapping[str, Any], most: int = 8) -> str:

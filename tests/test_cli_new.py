@@ -77,7 +77,7 @@ def test_the_tests_of_all_skeletons_pass_and_they_are_tidy(here: Path, capsys: p
 
 
 def test_kinds_are_those_a_plugin_can_bring() -> None:
-    assert set(KINDS) == {*GROUPS, "check"} - {"probe"}, "no probe can be run yet"
+    assert set(KINDS) == {*GROUPS, "check"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_kinds_are_those_a_plugin_can_bring() -> None:
         ([], "takes a kind and a name"),
         (["model"], "takes a kind and a name"),
         (["modle", "x"], "did you mean model?"),
-        (["probe", "x"], "no kind 'probe'"),
+        (["probe", "knn"], "dlrun eject probe/knn"),
         (["model", "../x"], "cannot name a part"),
         (["model", "/tmp/x"], "cannot name a part"),
         (["model", "a b"], "cannot name a part"),

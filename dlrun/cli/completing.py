@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from dlrun.cli.arguments import COMMANDS, FLAGS, REPEATABLE, SHORT
-from dlrun.cli.overriding import Typed, override_candidates, part_candidates
+from dlrun.cli.overriding import Typed, override_candidates, part_candidates, probe_candidates
 from dlrun.cli.plain import read_text, tags_of
 from dlrun.config.places import GROUPS, PACKAGE, experiment_names, find_yaml, printable
 
@@ -26,7 +26,7 @@ CHOICES = {
     "search": ("grid", "random", "qmc", "tpe", "gp"),
     "prune": ("none", "halving"),
 }
-RUN_COMMANDS = ("resume", "eval", "report", "compare", "sync", "replay", "probe")
+RUN_COMMANDS = ("resume", "eval", "report", "compare", "sync", "replay")
 WORDS = {
     "completion": ("bash", "zsh", "fish"),
     "verify": ("resume", "accumulate", "workers", "compile", "precision"),
@@ -127,11 +127,14 @@ def _steps(run: str) -> list[str]:
 def _words(command: str, before: list[str], current: str) -> list[str]:
     """Words that are no flags: overrides, parts, kinds, runs."""
     typed = Typed(before[1:])
+    if command == "probe":
+        found, directives, named = probe_candidates(typed, current)
+        return [*_lines(found, current, *directives), *([] if named or "=" in current else _runs(current))]
     if command in RUN_COMMANDS and "=" not in current:
         runs = [] if typed.words and command in ("resume", "eval", "replay") else _runs(current)
         more = override_candidates(typed, current, resumed=True)[0] if typed.words and command == "resume" else []
         return [*_lines(more, current), *runs]
-    if command in ("train", "check", "data", "sweep", "probe", "verify", "resume"):
+    if command in ("train", "check", "data", "sweep", "verify", "resume"):
         if command == "verify" and not typed.words:
             return _lines([(word, "") for word in WORDS[command]], current)
         return _lines(*_with(current, override_candidates(typed, current, resumed=command == "resume")))

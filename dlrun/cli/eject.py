@@ -27,7 +27,8 @@ def run(arguments: Arguments) -> int:
     slot = f"augment.{name}" if group == "augment" else group
     from shlex import join
 
-    use = join(["dlrun", "train", "--plugin", plugin, "--config-dir", conf, f"{slot}={new}"])
+    words = ["probe", "RUN", new] if group == "probe" else ["train", f"{slot}={new}"]
+    use = join(["dlrun", *words, "--plugin", plugin, "--config-dir", conf])
     if arguments.flag("json"):
         import json
 

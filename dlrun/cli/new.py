@@ -10,7 +10,7 @@ from dlrun.cli.plain import read_text
 from dlrun.config.places import NAME_CHARACTERS, PACKAGE, builtin_names, is_name, printable
 from dlrun.errors import MissingError, UsageError
 
-KINDS = ("model", "dataset", "task", "loss", "metric", "optimizer", "schedule", "augment", "check")
+KINDS = ("model", "dataset", "task", "loss", "metric", "optimizer", "schedule", "augment", "probe", "check")
 HERE = ("conftest", "setup")
 """Modules that pytest or pip would take for their own."""
 CUT = "# ---- test ----\n"
@@ -30,7 +30,8 @@ def run(arguments: Arguments) -> int:
     plugin, _, test = read_text(os.path.join(PACKAGE, "cli", "templates", f"{kind}.txt")).partition(CUT)
     files = {f"{name}.py": plugin.replace("NAME", name), f"test_{name}.py": test.replace("NAME", name)}
     write_new(files)
-    use = f"dlrun {'check' if kind == 'check' else 'train'} --plugin {name}.py{_choice(kind, name)}"
+    command = {"check": "check", "probe": f"probe RUN {name}"}.get(kind, "train")
+    use = f"dlrun {command} --plugin {name}.py{_choice(kind, name)}"
     if arguments.flag("json"):
         import json
 
@@ -41,7 +42,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _choice(kind: str, name: str) -> str:
-    return "" if kind == "check" else f" augment.{name}={name}" if kind == "augment" else f" {kind}={name}"
+    return "" if kind in ("check", "probe") else f" augment.{name}={name}" if kind == "augment" else f" {kind}={name}"
 
 
 def check_name(kind: str, name: str) -> None:

@@ -202,6 +202,19 @@ def _values(typed: Typed, key: str) -> tuple[Found, tuple[str, ...]]:
     return [*((word, "") for word in WORD_VALUES.get(key, ())), *found], directives
 
 
+def probe_candidates(typed: Typed, current: str) -> tuple[Found, tuple[str, ...], bool]:
+    """(candidates, directives, whether the probe is named already): its name behind a run, then its options."""
+    name = typed.words[-1] if typed.words else ""
+    if name not in typed.names("probe"):
+        return [(each, typed.summary("probe", each)) for each in typed.names("probe") if typed.words], (), False
+    options = typed.options("probe", name)
+    key, equals, _ = current.partition("=")
+    if not equals:
+        return [(f"{option}=", comment) for option, (_, comment) in options.items()], (), True
+    found, directives = _of_type(typed.annotation("probe", name, key), *options[key]) if key in options else ([], ())
+    return [(f"{key}={text}", note) for text, note in found], directives, True
+
+
 def _of_type(annotation: str, default: str, comment: str) -> tuple[Found, tuple[str, ...]]:
     """What an annotation allows: its words, else the default as a start."""
     import ast

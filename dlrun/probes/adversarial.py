@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.functional.pictures import stacked
 from dlrun.noise import Noise
 from dlrun.probes._rows import loss_of, loss_task, right
 from dlrun.ranges import Count, NonNegative, Positive
@@ -134,5 +135,5 @@ def _shown(x: Tensor, moved: Tensor, eps: float) -> Look | None:
     """Images: rows, and below them the rows as attacked."""
     if x.dim() != 4 or x.shape[1] not in (1, 3):
         return None
-    pair = torch.cat((x[:SHOWN], moved[:SHOWN]), 2)
-    return Look("images", pair, f"rows above what an attack of eps {eps:g} makes of them")
+    spread = torch.linspace(0, len(x) - 1, min(len(x), SHOWN)).long()  # a split is often sorted by class
+    return Look("images", stacked(x[spread], moved[spread]), f"rows above what an attack of eps {eps:g} makes of them")

@@ -69,7 +69,7 @@ def latent_traversal(
         z = mu[row].repeat(len(chosen), points, 1)
         for line, unit in enumerate(chosen):
             z[line, :, unit] = centre[unit] + deviation[unit] * torch.linspace(-span, span, points, dtype=z.dtype, device=z.device)
-        looks |= _grid(run, task, z, split, rows)
+        looks |= _grid(run, task, z, chosen, split, rows)
     return numbers, looks
 
 
@@ -92,7 +92,7 @@ def _latents(run: Trained, task: LossTask, batch: Batch) -> tuple[Tensor, Tensor
     raise ValueError("needs latents: networks encoder and decoder, or one that returns (reconstruction, mu, logvar)")
 
 
-def _grid(run: Trained, task: LossTask, z: Tensor, split: str, rows: int | None) -> dict[str, Look]:
+def _grid(run: Trained, task: LossTask, z: Tensor, units: Tensor, split: str, rows: int | None) -> dict[str, Look]:
     """What the decoder makes of latents [lines, points, L], side by side; nothing where rows are no images."""
     batch = next(iter(run.prepared(split, rows)))
     whole: Any = task.outputs(run.nets, batch)
@@ -102,6 +102,13 @@ def _grid(run: Trained, task: LossTask, z: Tensor, split: str, rows: int | None)
         lines.append(task.compared((made, *whole[1:]) if isinstance(whole, tuple) else made, batch)[0])
     if not isinstance(lines[0], Tensor) or lines[0].dim() != 4 or lines[0].shape[1] not in (1, 3):
         return {}
-    strips = [torch.cat(list(line), 2) for line in lines]  # [C, H, points x W]
-    picture = torch.cat(strips, 1)[None]
-    return {"latent_traversal": Look("images", picture, "a line for each latent, by variance; from -span to span")}
+    strips = torch.stack([_strip(line) for line in lines])
+    captions = [f"latent {int(unit)}: {float(line[0, unit]):.3g} .. {float(line[-1, unit]):.3g}" for line, unit in zip(z, units)]
+    data = {"images": strips, "captions": captions, "across": 1, "inches": 0.6 * z.shape[1]}
+    return {"latent_traversal": Look("images", data, "what the decoder makes of a row as one latent is moved")}
+
+
+def _strip(made: Tensor) -> Tensor:
+    """Images [points, C, H, W] side by side, a bright line between: [C, H, points x (W + 1)]."""
+    line = made.max().expand(len(made), *made.shape[1:3], 1)
+    return torch.cat(list(torch.cat((made, line), 3)), 2)

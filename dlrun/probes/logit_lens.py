@@ -83,7 +83,9 @@ def _anatomy(name: str, module: nn.Module, blocks: str | None, norm: str | None,
             found = found if found is not None else _attribute(module, str(path))
         if found is None and (given is not None or what != "norm"):
             have = ", ".join(child for child, _ in module.named_children())
-            raise ValueError(f"network {name} has no {what}{f' {given!r}' if given else ' under a usual name'}: say {what}=PATH; it has {have}")
+            raise ValueError(
+                f"network {name} has no {what}{f' {given!r}' if given else ' under a usual name'}: say {what}=PATH; it has {have}"
+            )
         return found
 
     stack = part(blocks, BLOCKS, "blocks")

@@ -106,14 +106,14 @@ def _values(x: Any) -> str:
 
 
 def draw_images(figure: Figure, look: Look) -> None:
-    """`data`: images [N, C, H, W] or [N, H, W], or {"images": them, "captions": texts}."""
+    """`data`: images [N, C, H, W] or [N, H, W], or {"images": them, "captions": texts, "across": count in a line, "inches": width}."""
     data = look.data if isinstance(look.data, Mapping) else {"images": look.data}
     captions = [clip(str(text), 18) for text in data.get("captions", ())][:MOST_IMAGES]
     images = [_image(image) for image in as_array(data["images"])[:MOST_IMAGES]]
     if not images or any(image is None for image in images):
         shape = as_array(data["images"]).shape
         raise ValueError(f"look {look.title!r}: images are [N, C, H, W] with C = 1 or 3, or [N, H, W]; found {shape}")
-    axes = grid(figure, [image for image in images if image is not None], captions)
+    axes = grid(figure, [image for image in images if image is not None], captions, data.get("across"), data.get("inches"))
     axes.set_title(literal(look.title))
 
 
@@ -141,10 +141,13 @@ def draw_lines(figure: Figure, look: Look) -> None:
     data = dict(look.data)
     labels = {key: literal(str(data.pop(key, ""))) for key in ("xlabel", "ylabel")}
     figure.set_size_inches(4.8, 3.5)
-    axes = place(figure, 0.7, 0.5, 0.12, 0.55)
+    axes, counted = place(figure, 0.7, 0.5, 0.12, 0.55), True
     for i, (name, curve) in enumerate(data.items()):
         x, y = (as_array(curve[0]), as_array(curve[1])) if isinstance(curve, tuple) else (np.arange(len(curve)), as_array(curve))
         axes.plot(x, y, color=COLOURS[i % len(COLOURS)], ls=("-", "--", ":")[i // len(COLOURS) % 3], label=literal(name))
+        counted = counted and np.issubdtype(x.dtype, np.integer)
+    if counted:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(**labels)
     axes.set_title(literal(look.title))
     if len(data) > 1:

@@ -75,11 +75,12 @@ def mosaic(images: Sequence[Array], across: int, gap: float) -> tuple[Array, lis
     return (picture[..., 0] if channels == 1 else picture), places
 
 
-def grid(figure: Figure, images: Sequence[Array], texts: Sequence[str], across: int | None = None) -> Any:
-    """One axes with all images [H, W, 1 or 3] in 0..1 in a grid, each with its text above it; `across` a line, else in a square."""
+def grid(figure: Figure, images: Sequence[Array], texts: Sequence[str], across: int | None = None, inches: float | None = None) -> Any:
+    """One axes with all images [H, W, 1 or 3] in 0..1 in a grid, each with its text above it; `across` a line, else in a square; each
+    `inches` wide."""
     across = across or max(int(np.ceil(np.sqrt(len(images)))), min(len(images), 4))
     lines = max((text.count("\n") + 1 for text in texts), default=0)
-    cell = 1.25 if texts else 0.95
+    cell = inches or (1.25 if texts else 0.95)
     picture, places = mosaic(images, across, 0.13 * lines / cell + 0.05)
     width = max(across * cell + 0.15, LEAST_WIDTH)
     figure.set_size_inches(width, across * cell * picture.shape[0] / picture.shape[1] + 0.6)

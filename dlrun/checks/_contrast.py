@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlrun.checks._embeddings import MOST_ROWS, astray, together
+from dlrun.checks._by_label import by_label
+from dlrun.checks._embeddings import MOST_ROWS, astray, descended, flat, idle, together
 from dlrun.checks._frame import Finding, Subject, skipped, tensors
 from dlrun.checks._probe import Probe, put
 
 DRAWS = 4
+HUGE = 1e4
 RULE = "two views that agree cost less than any embeddings; among equal ones a row is not its own candidate"
 
 
@@ -23,6 +25,9 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     rows = len(asked.batch)
     sizes = [len(t) for t in found]
     paired = sizes[:2] == [rows, rows] or (len(sizes) >= 1 and sizes[0] == 2 * rows)
+    mixed = by_label(subject, asked, [t for t in found if _is_read(asked, t)]) if rows >= 8 else None
+    if mixed is not None:
+        return mixed
     if not paired or rows < 4 or found[0].shape[1] < 2:
         return skipped("outputs are not the embeddings of two views of each row")
     views = found[:2] if sizes[0] == rows else found[:1]
@@ -33,10 +38,15 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     numbers: dict[str, Any] = {way: float(values.mean()) for way, values in costs.items()}
     if not all(math.isfinite(value) for value in numbers.values()):
         return Finding("info", "the loss is not finite for made-up embeddings", numbers=numbers, threshold=RULE)
+    if numbers["random"] > HUGE:
+        text = f"embeddings of length 1 cost {numbers['random']:.3g}: a candidate that is masked is taken for the positive"
+        cause = "labels point at the row itself, whose similarity was set to -inf (or -1e9)"
+        return Finding("error", text, cause, "print for each row which column the loss takes for its positive", numbers, RULE)
     reason = _other_reading(asked, views, found)
     if reason:
         read = [t for t in found if _is_read(asked, t)]
-        return (together(subject, asked, read, None, numbers) if len(read) > 1 else None) or skipped(reason)
+        gone = descended(asked, read) if len(read) > 1 and rows <= MOST_ROWS else None
+        return (together(subject, asked, read, gone[0], numbers) if gone else None) or skipped(reason)
     noise = max(float(costs["random"].std()), 1e-4 * abs(numbers["random"]), 1e-9)
     gains = [(numbers["random"] - numbers[way]) / noise for way in ("stacked", "alternating")]
     numbers["gains"] = gains
@@ -56,12 +66,22 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     if len(views) == 1 and abs(numbers["equal"] - math.log(2 * rows)) < 1e-4:
         text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
         return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
-    if rows >= 8 and rows <= MOST_ROWS and not _by_labels(asked):
-        lost = together(subject, asked, views, min(numbers["stacked"], numbers["alternating"]), numbers)
-        lost = lost or astray(asked, views, int(gains[1] > gains[0]), numbers)
-        if lost is not None:
-            return lost
-    return Finding("ok", "views that agree lower the loss", numbers=numbers, threshold=RULE)
+    return (_wide(subject, asked, views, gains, numbers) if 8 <= rows <= MOST_ROWS else None) or Finding(
+        "ok", "views that agree lower the loss", numbers=numbers, threshold=RULE
+    )
+
+
+def _wide(subject: Subject, asked: Probe, views: list[Tensor], gains: list[float], numbers: dict[str, Any]) -> Finding | None:
+    """What is wrong with where the loss draws embeddings that may go anywhere."""
+    gone = None if _by_labels(asked) else descended(asked, views)
+    if gone is None:
+        return None
+    least, made = gone
+    numbers["descended"] = least
+    best = min(least, numbers["stacked"], numbers["alternating"])
+    found = together(subject, asked, views, best, numbers) or astray(asked, views, int(gains[1] > gains[0]), numbers)
+    rows = len(asked.batch)
+    return found or idle(best, numbers, (rows, 2 * rows - 1, 2 * rows)) or flat(made, numbers)
 
 
 def _other_reading(asked: Probe, views: list[Tensor], found: list[Tensor]) -> str:

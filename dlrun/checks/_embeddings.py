@@ -18,7 +18,8 @@ from dlrun.checks._forms import last_called
 from dlrun.checks._frame import Subject, tensors
 from dlrun.checks._probe import Probe, put
 
-MOST_ROWS = 256
+MOST_ROWS, STEPS = 256, 60
+IDLE, LINE = 0.85, 1.2
 ASTRAY, MANY = 0.5, 0.3
 RULE = f"no row is drawn to another one by > {ASTRAY:g} of what draws it to its own other view, and equal embeddings are not best of all"
 
@@ -32,7 +33,7 @@ def cost(asked: Probe, views: list[Tensor], made: list[Tensor]) -> float:
         return float(asked.of(outputs))
 
 
-def _slopes(asked: Probe, views: list[Tensor], made: list[Tensor]) -> list[Tensor] | None:
+def slopes_at(asked: Probe, views: list[Tensor], made: list[Tensor]) -> list[Tensor] | None:
     """The loss's slopes at made-up embeddings; None where they are not finite."""
     outputs = asked.outputs
     with torch.enable_grad():
@@ -47,6 +48,54 @@ def _slopes(asked: Probe, views: list[Tensor], made: list[Tensor]) -> list[Tenso
     return slopes if all(bool(torch.isfinite(slope).all()) for slope in slopes) else None
 
 
+def descended(asked: Probe, outs: list[Tensor]) -> tuple[float, list[Tensor]] | None:
+    """(loss, embeddings) at the end of a descent from random embeddings, each number by steps of its own size (Riedmiller, Braun 1993)."""
+    drawn = [torch.randn(t.shape, generator=torch.Generator().manual_seed(11 + i)).to(t) for i, t in enumerate(outs)]
+    made = [_as_given(t, old) for t, old in zip(drawn, outs, strict=True)]
+    steps, before = [torch.full_like(t, 0.05) for t in made], [torch.zeros_like(t) for t in made]
+    for _ in range(STEPS):
+        slopes = slopes_at(asked, outs, made)
+        if slopes is None:
+            return None
+        for i, slope in enumerate(slopes):
+            turn = slope.sign() * before[i]
+            steps[i] = torch.where(turn > 0, 1.2 * steps[i], torch.where(turn < 0, 0.5 * steps[i], steps[i])).clamp(max=1.0)
+            made[i], before[i] = _as_given(made[i] - steps[i] * slope.sign(), outs[i]), slope.sign()
+    loss = cost(asked, outs, made)
+    return (loss, made) if math.isfinite(loss) else None
+
+
+def _as_given(z: Tensor, out: Tensor) -> Tensor:
+    """Embeddings of the length that the network's own have, where these all have one."""
+    norms = out.norm(dim=1)
+    same = float((norms - norms.mean()).abs().max()) < 1e-3 * float(norms.mean())
+    return z / z.norm(dim=1, keepdim=True).clamp(min=1e-12) * norms.mean() if same and out.shape[1] > 1 else z
+
+
+def idle(least: float, numbers: dict[str, Any], candidates: tuple[int, ...]) -> Finding | None:
+    """The finding where the best embeddings cost hardly less than ln of the candidates, which is what equal ones cost."""
+    equal = numbers["equal"]
+    if not any(abs(equal - math.log(count)) < 1e-3 for count in candidates) or least < IDLE * equal:
+        return None
+    text = f"the best embeddings cost {least:.3f}, equal ones {equal:.3f}: similarities hardly count"
+    cause = "the temperature is upside down: similarities between -1 and 1 are multiplied by it where they should be divided"
+    return Finding("warning", text, cause, "divide the similarities by a temperature of 0.05 to 0.5", numbers, RULE)
+
+
+def flat(made: list[Tensor], numbers: dict[str, Any]) -> Finding | None:
+    """The finding where embeddings that descended the loss lie on one line: all their columns say the same."""
+    both = torch.cat([t for t in made if t.shape[1] == made[0].shape[1]]).double()
+    if both.shape[1] < 4 or len(both) < 16:
+        return None
+    shares = torch.linalg.svdvals(both - both.mean(0)).square()
+    numbers["directions"] = float(shares.sum().square() / shares.square().sum().clamp(min=1e-30))
+    if numbers["directions"] > LINE or float(shares.sum()) < 1e-6:
+        return None
+    text = f"embeddings that descend the loss end on one line: all {both.shape[1]} columns say the same"
+    cause = "the term that keeps columns apart has its sign turned (it rewards what they have in common)"
+    return Finding("error", text, cause, "look at that term where all columns are equal: it must be high", numbers, RULE)
+
+
 def astray(asked: Probe, views: list[Tensor], way: int, numbers: dict[str, Any]) -> Finding | None:
     """The finding where rows are drawn to another row as much as to their own other view; `way`: 0 stacked, 1 alternating.
 
@@ -56,7 +105,7 @@ def astray(asked: Probe, views: list[Tensor], way: int, numbers: dict[str, Any])
     axes = torch.eye(count, max(count, views[0].shape[1])).to(views[0])
     made = list(axes.split([len(t) for t in views]))
     try:
-        slopes = _slopes(asked, views, made)
+        slopes = slopes_at(asked, views, made)
     except Exception:  # a loss that knows the width of its embeddings
         return None
     if slopes is None:
@@ -77,7 +126,7 @@ def astray(asked: Probe, views: list[Tensor], way: int, numbers: dict[str, Any])
     return Finding("error", text, cause, "print for each row which column the loss takes for its positive", numbers, RULE)
 
 
-def together(subject: Subject, asked: Probe, outs: list[Tensor], least: float | None, numbers: dict[str, Any]) -> Finding | None:
+def together(subject: Subject, asked: Probe, outs: list[Tensor], least: float, numbers: dict[str, Any]) -> Finding | None:
     """The finding where equal embeddings are best of all (`least`: what views that agree cost), nothing is held still, and the network can
     give them."""
     generator = torch.Generator().manual_seed(7)
@@ -87,15 +136,13 @@ def together(subject: Subject, asked: Probe, outs: list[Tensor], least: float | 
     spread = [torch.randn(t.shape, generator=generator).to(t) for t in outs]
     try:
         alike, apart = cost(asked, outs, equal), cost(asked, outs, spread)
-        slopes = _slopes(asked, outs, spread)
+        slopes = slopes_at(asked, outs, spread)
     except Exception:
         return None
     if slopes is None or any(bool((slope == 0).all()) for slope in slopes) or not math.isfinite(alike + apart):
         return None
     gone = abs(apart - alike)
-    if alike > min(apart, apart if least is None else least) - 1e-3 * gone * (least is None) + 1e-5 * gone:
-        return None
-    if gone < 1e-6 or _held(subject, asked, outs):
+    if gone < 1e-6 or alike > min(apart, least) + 1e-5 * gone or _held(subject, asked, outs):
         return None
     numbers |= {"all_equal": alike, "apart": apart}
     text = f"the loss is lowest where all rows have the same embedding ({alike:.3g}, random ones {apart:.3g}): nothing keeps rows apart"

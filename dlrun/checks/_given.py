@@ -51,8 +51,7 @@ def _counted(asked: Probe, shape: Form) -> Tensor | None:
         layout = asked.targets.layouts[0]
         assert asked.targets.value is not None
         pulled = layout.flat(pulled).any(-1).reshape(asked.targets.value.shape)
-    while pulled.dim() > 2 and pulled.shape[-1] == 1:
-        pulled = pulled.squeeze(-1)
+    pulled = pulled.reshape(len(pulled), *(size for size in pulled.shape[1:] if size != 1))
     share = float(pulled.float().mean())
     few = min(int(pulled.sum()), int((~pulled).sum())) < LEAST
     return None if pulled.dim() < 2 or few or not SHARE < share < 1 - SHARE else pulled
@@ -71,6 +70,8 @@ def _readings(value: Any, shape: torch.Size) -> Iterator[Tensor]:
             yield from leaf.unbind(-1)
         elif leaf.dim() == len(shape) + 1 and (leaf.shape[0], *leaf.shape[2:]) == tuple(shape) and leaf.shape[1] <= 64:
             yield from leaf.unbind(1)
+        elif leaf.dim() == len(shape) > 2 and (leaf.shape[0], *leaf.shape[2:]) == (shape[0], *shape[2:]) and shape[1] < leaf.shape[1] <= 64:
+            yield from (leaf.narrow(1, start, shape[1]) for start in range(leaf.shape[1] - shape[1] + 1))
 
 
 def _beside(asked: Probe, counts: Tensor, target: Tensor) -> Finding | None:

@@ -37,7 +37,7 @@ def endless(of_mu: Callable[[Tensor], float], of_third: Callable[[float], float]
     if len(middle) < 3 or not ends:
         return None
     sign, lowest = min(ends.items(), key=lambda pair: pair[1])
-    if lowest > min(middle) - 1e-3 * (max(middle) - min(middle)) - 1e-6 * abs(min(middle)):
+    if lowest > min(middle) - 1e-5 * abs(min(middle)) - 1e-6:
         return None
     text = f"the KL term is no KL: at {sign * THIRD:g} for logvar it costs {min(middle) - lowest:.3g} less than at any from -4 to 4"
     cause = "logvar is missing beside its exponential (no noise at all is best)" if sign < 0 else "the sign of exp(logvar) is turned"

@@ -1,4 +1,4 @@
-"""A loss without targets that a constant brings to its very least: a bias that grows is all there is to learn.
+"""A loss that a constant brings to its very least: a bias that grows is all there is to learn.
 
 Where data are told from noise (Gutmann and Hyvarinen 2010), one's scores are pushed up and the other's down, and a constant helps one as
 much as it hurts the other. With a sign turned, or a term pasted, all scores go the same way, and the loss goes to its floor whatever the
@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dlrun.batch import leaves, map_leaves
 from dlrun.checks._bottom import moved
 from dlrun.checks._forms import called
 from dlrun.checks._frame import Finding, Subject, tensors
 from dlrun.checks._probe import Probe, put
+from dlrun.checks._runaway import reads_targets
 
 FAR = (30.0, 100.0)
 LAYERS = 3
@@ -25,8 +25,8 @@ RULE = "no constant added to the outputs of all inputs brings the loss to its le
 
 
 def levelled(subject: Subject, asked: Probe) -> Finding | None:
-    """The finding where a bias brings a loss that reads no targets to its floor."""
-    if asked.targets.mode != "none" or len(asked.batch) < 4 or not asked.steady or _reads_targets(asked):
+    """The finding where a bias brings a loss to its floor, whatever inputs and targets are."""
+    if len(asked.batch) < 4 or not asked.steady or asked.targets.mode in ("classes", "shares") or _with_one_target(asked):
         return None
     run = asked.run
     own = {id(part): f"{name}.{path}" for name in run.nets for path, part in run.modules[name].named_modules()}
@@ -43,6 +43,14 @@ def levelled(subject: Subject, asked: Probe) -> Finding | None:
                 step = "one term must rise where the other falls as a constant is added to all scores"
                 return Finding("error", text, cause, step, {"losses": losses, "at": [0.0, 1.0, *FAR]}, RULE)
     return None
+
+
+def _with_one_target(asked: Probe) -> bool:
+    """Whether the loss reads targets that are nearly all the same: a constant is right then. Where it pulls both ways it is not."""
+    if not reads_targets(asked):
+        return False
+    y = asked.targets.value
+    return asked.targets.mode not in ("numbers", "labels") or y is None or float((y == y.flatten().mode().values).float().mean()) > 0.9
 
 
 def _floored(losses: list[float]) -> bool:
@@ -71,16 +79,3 @@ def _others(asked: Probe) -> list[float]:
         with torch.no_grad():
             found.append(float(asked.of(outputs)))
     return [loss for loss in found if math.isfinite(loss)]
-
-
-def _reads_targets(asked: Probe) -> bool:
-    """Whether targets of other rows, or other numbers, change the loss."""
-    y = asked.batch.get("y")
-    if y is None or not list(leaves(y)):
-        return False
-
-    def other(t: Tensor) -> Tensor:
-        return t.roll(1, 0) if t.dim() else t
-
-    with torch.no_grad():
-        return float(asked.of(asked.outputs, asked.batch.replace(y=map_leaves(other, y)))) != float(asked.of(asked.outputs))

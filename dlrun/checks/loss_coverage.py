@@ -19,6 +19,7 @@ from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._given import upside_down
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
+from dlrun.checks._runaway import alike
 from dlrun.checks._wired import miswired, twice
 
 PADDED = 0.2
@@ -44,14 +45,14 @@ def loss_coverage(subject: Subject) -> Finding:
         cause = "outputs are detached inside the loss (detach, item, argmax, round), or it does not read them"
         return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
-    copied = twice(asked) or upside_down(asked, form(subject, asked))
+    shape = form(subject, asked)
+    copied = twice(asked) or upside_down(asked, shape) or alike(asked, shape)
     if copied is not None:
         return copied
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)
-        return skipped(reason) if reason else _of_classes(asked, form(subject, asked), numbers)
+        return skipped(reason) if reason else _of_classes(asked, shape, numbers)
     if asked.targets.mode in ("labels", "numbers", "shares") and len(asked.out) == len(asked.batch):
-        shape = form(subject, asked)
         return miswired(asked, shape) or _of_rows(asked, shape, numbers)
     return Finding("ok", "the loss pulls at the outputs", numbers=numbers, threshold=RULE)
 
@@ -224,6 +225,14 @@ def _filler(asked: Probe, places: Places) -> float:
     return float(tail.float().mean())
 
 
+def _far(asked: Probe, shape: Form, y: Tensor, rows: Tensor) -> list[Tensor]:
+    """Outputs that are far off in these rows, either way: a loss of the hardest rows, or beyond a margin, counts them there."""
+    where = rows.reshape(-1, *[1] * (y.dim() - 1))
+    if shape.name != "free":
+        return [torch.where(where, shape.of(torch.full_like(y, by)), asked.out) for by in (5.0, -5.0)]
+    return [torch.where(where, y + by * (1 + y.abs()), y) for by in (5.0, -5.0)]
+
+
 def _of_rows(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     """The verdict on labels and numbers: rows none of whose outputs is pulled at, wherever the outputs are."""
     y = asked.targets.like(asked.out)
@@ -240,6 +249,8 @@ def _of_rows(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     if asked.targets.mask is not None:
         needed &= asked.targets.mask.reshape(rows, -1).any(1)
     left = needed & ~pulled
+    for z in _far(asked, shape, finite, left) if bool(left.any()) else ():
+        left &= ~(asked.slope(z) != 0).reshape(rows, -1).any(1)
     numbers["counted"] = int(pulled.sum())
     for leaf in leaves(asked.batch.get("y", ())):
         if leaf is not asked.targets.value and len(leaf) == rows and bool((leaf.reshape(rows, -1)[left] == 0).all()):

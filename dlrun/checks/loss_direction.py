@@ -22,6 +22,7 @@ from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
 from dlrun.checks._level import levelled
 from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
+from dlrun.checks._runaway import runaway, unread
 
 LEAST = 8
 AGAINST, WITH = 0.5, -0.2
@@ -37,11 +38,12 @@ def loss_direction(subject: Subject) -> Finding:
     if asked is None:
         return opposed(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
     if subject.kind == "contrastive":
-        return contrast(subject, asked)
-    found = _direction(subject, asked)
+        found = contrast(subject, asked)
+        return found if found.level in LOUD else runaway(subject, asked) or found
+    found = unread(asked) or _direction(subject, asked)
     if found.level in LOUD or subject.kind in ("gan", "vae"):  # of players one falls as the other rises; a VAE's terms: loss_terms
         return found
-    return bottomless(subject, asked) or levelled(subject, asked) or found
+    return bottomless(subject, asked) or runaway(subject, asked) or levelled(subject, asked) or found
 
 
 def _direction(subject: Subject, asked: Probe) -> Finding:

@@ -141,6 +141,10 @@ def _of_kl(vae: Vae, noise: Tensor, numbers: dict[str, Any]) -> Finding:
         text = "the loss does not hang on mu or logvar: there is no KL term"
         cause = "the KL term was left out, has a weight of 0, or is detached"
         return Finding("warning", text, cause, "add it: -0.5 * sum(1 + logvar - mu^2 - exp(logvar))", numbers, "a KL term above 0")
+    if third == 0 and moved > least and not _begins(vae, mu, third=True):
+        text = "the KL term does not hang on logvar: nothing keeps the noise from going to 0"
+        cause = "logvar cancels out, its exponential was left out, or it is detached"
+        return Finding("warning", text, cause, "add it: -0.5 * sum(1 + logvar - mu^2 - exp(logvar))", numbers, RULE)
     if not any(map(math.isnan, (moved, third))):
         found = endless(lambda z: _kl_of_mu(vae, z, zero), lambda value: vae.at(third=vae.flat(value)), mu, numbers)
         if found is not None and moved > -least:
@@ -163,8 +167,10 @@ def _kl_of_mu(vae: Vae, mu: Tensor, third: float) -> float:
     return vae.at(mu=mu, third=vae.flat(third)) - vae.at(third=vae.flat(third))
 
 
-def _begins(vae: Vae, mu: Tensor) -> bool:
-    """Whether the KL term begins after some calls: it is warmed up."""
+def _begins(vae: Vae, mu: Tensor, third: bool = False) -> bool:
+    """Whether the KL term (of the third output) begins after some calls: it is warmed up."""
+    if third:
+        return any(vae.at(third=vae.flat(1.0)) != vae.at(third=vae.flat(-1.0)) for _ in range(PATIENCE // 2))
     return any(abs(_kl_of_mu(vae, mu, 0.0)) > 1e-6 * max(abs(vae.at()), 1e-6) for _ in range(PATIENCE // 2))
 
 

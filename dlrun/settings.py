@@ -111,6 +111,6 @@ class Root:
     baseline: dict[str, Any] | None
     figure: dict[str, Any] | None
     cost: Positive | None
-    recorded: str | None
+    recorded: Literal["reproduced", "not_reproduced", "undecided"] | None
     source: str | None
     tags: list[str]

@@ -214,7 +214,7 @@ def test_a_checkout_that_cannot_be_written_gives_one_line(tmp_path: Path) -> Non
     assert (code, len(error)) == (3, 1) and "writable" in error[0]
 
 
-@pytest.mark.parametrize("path", ["scripts/dlrun", "scripts/test", "scripts/bench", "scripts/guide", ".ci/run"])
+@pytest.mark.parametrize("path", ["scripts/dlrun", "scripts/test", "scripts/bench", "scripts/guide", "scripts/results", ".ci/run"])
 def test_scripts_are_bash_that_parses_and_may_be_started(path: str) -> None:
     assert (ROOT / path).read_text().startswith("#!/usr/bin/env bash\n")
     assert os.access(ROOT / path, os.X_OK)

@@ -34,8 +34,8 @@ code { background: #f5f5f5; padding: .1rem .3rem; overflow-wrap: anywhere; white
 def write(sheet: Sheet, evidence: Sequence[SeedEvidence], found: Mapping[str, Any], figures: Sequence[Path], folder: Path) -> Path:
     """The page of an experiment in `folder`; links are relative to it. `found` is the verdict's document."""
     parts = [*head(f"{sheet.name}: {found['verdict'].replace('_', ' ')}", STYLE), *_top(sheet, found)]
-    parts += ["<h2>Claims</h2>", *(_claim(claim) for claim in found["claims"])]
     parts += [image(path) for path in figures]
+    parts += ["<h2>Claims</h2>", *(_claim(claim, sheet.config.get("source")) for claim in found["claims"])]
     parts += [*_baseline(found), *_tuned(found), *_arms(sheet), *_events(sheet, evidence), *_measures(sheet, evidence)]
     parts += [*_cost(sheet, evidence, found), *_provenance(found), *_runs(sheet, evidence, found, folder), "</body></html>\n"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,13 @@ def _top(sheet: Sheet, found: Mapping[str, Any]) -> Iterator[str]:
 # -- claims
 
 
-def _claim(claim: Mapping[str, Any]) -> str:
+def _claim(claim: Mapping[str, Any], source: str | None) -> str:
     verdict = claim["verdict"]
     control = " (control: shows that the code works; no part of the verdict)" if claim.get("control") else ""
     said = [
         f'<span class="verdict {verdict}">{text_of(verdict.replace("_", " "))}</span>{control}<br><code>{text_of(claim["claim"])}</code>'
     ]
-    if claim["source"]:
+    if claim["source"] and claim["source"] != source:
         said.append(f'<span class="quiet">{text_of(claim["source"])}</span>')
     said.append(text_of(claim_words(claim)))
     if claim["interval"]:

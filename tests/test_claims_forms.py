@@ -118,7 +118,7 @@ def test_a_config_with_a_wrong_claim_is_refused_with_file_and_line(tmp_path: Pat
 def test_the_command_line_may_say_it_too(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"command line: events=.*: done: .*no split trian; .*did you mean train\?"):
         compose(['events={done: "trian/accuracy >= 1"}'])
-    with pytest.raises(UsageError, match="recorded: expected one of reproduced, not_reproduced, undecided"):
+    with pytest.raises(UsageError, match="recorded=no: expected one of reproduced, not_reproduced, undecided or null, found 'no'"):
         compose(["recorded=no"])
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy import stats
 from dlrun.claims.evidence import SeedEvidence
 from dlrun.claims.judge import below_half, conclude, judge
 from dlrun.claims.language import parse
-from dlrun.claims.names import Names
+from dlrun.claims.names import Names, defined
 
 NAMES = Names(("a", "b"), {}, ("early", "late"), ("barrier",))
 
@@ -299,6 +300,25 @@ def test_a_claim_written_after_its_runs_is_not_judged_on_them() -> None:
     measured = replace(seeds[0], measures={"barrier": {(): {"barrier": 1.0}}})
     assert "changed after seed 0" in judge([parse("barrier.barrier > 0", NAMES)], [measured])[0].reason
     assert "no run" in judge([parse(new, NAMES)], [seed(0, a=None)])[0].reason, "what never ran was not told anything"
+
+
+def test_an_event_that_means_something_else_now_is_another_claim() -> None:
+    then: dict[str, Any] = {
+        "events": {"late": "val/x >= 1", "early": "val/x >= 0"},
+        "measures": {"barrier": {"probe": "p", "runs": ["a"], "points": 5}},
+    }
+    text, other = "a.late.step >= 10", "barrier.barrier > 0"
+    ran = run(claims=(text, other), events={"late": 30}, defined=defined(then))
+    seeds = [seed(n, {"barrier": 1.0}, a=ran) for n in range(3)]
+    claims = [parse(text, NAMES), parse(other, NAMES)]
+    assert [one.verdict for one in judge(claims, seeds, then)] == ["met", "met"]
+    assert [one.verdict for one in judge(claims, seeds, {**then, "events": {"late": "val/x >= 1", "early": "val/x > 7"}})] == ["met", "met"]
+    first, second = judge(claims, seeds, {**then, "events": {**then["events"], "late": "val/x >= 0.5"}})
+    assert (first.verdict, second.verdict) == ("undecided", "met")
+    assert first.reason == "events.late, which the claim reads, was changed after seed 0 had run: judge it on others, seeds=[3,4,5]"
+    first, second = judge(claims, seeds, {**then, "measures": {"barrier": {**then["measures"]["barrier"], "points": 6}}})
+    assert (first.verdict, second.verdict) == ("met", "undecided")
+    assert "measures.barrier, which the claim reads, was changed" in second.reason
 
 
 # -- the experiment

@@ -37,13 +37,14 @@ class RunEvidence:
     diverged: bool  # stopped on a non-finite value
     claims: tuple[str, ...]  # texts of the claims in its own config.yaml
     reason: str = ""  # why it ended, where it did not finish
+    defined: Mapping[str, str] = field(default_factory=dict)  # what its own config.yaml means by events.NAME and measures.NAME
 
 
 @dataclass(frozen=True)
 class SeedEvidence:
     """All that was run with one seed.
 
-    A run that is not there is None, its measures are left out. A measure of a run that diverged is {}: it has no number, for a known reason.
+    A run that is not there is None, its measures are left out. A measure of a run that diverged is {}: no number, for a known reason.
     """
 
     seed: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from dlrun.claims.evaluating import Evaluator
 from dlrun.claims.evidence import SeedEvidence
 from dlrun.claims.grid import Gap
 from dlrun.claims.language import Claim
+from dlrun.claims.names import defined
 from dlrun.functional.student import interval, quantile
 
 Verdict = Literal["met", "not_met", "undecided"]
@@ -56,9 +57,13 @@ class Finding:
     more: int | None = field(default=None)
 
 
-def judge(claims: Sequence[Claim], seeds: Sequence[SeedEvidence]) -> list[Judged]:
-    """Each claim's verdict on the runs of `seeds`, in the order of `claims`."""
-    return [_judged(claim, seeds) for claim in claims]
+def judge(claims: Sequence[Claim], seeds: Sequence[SeedEvidence], config: Mapping[str, Any] | None = None) -> list[Judged]:
+    """Each claim's verdict on the runs of `seeds`, in the order of `claims`.
+
+    With the experiment's `config` the events and measures a claim names have to mean what they meant when the runs were made.
+    """
+    today = None if config is None else defined(config)
+    return [_judged(claim, seeds, today) for claim in claims]
 
 
 def conclude(claims: Sequence[Claim], judged: Sequence[Judged]) -> Literal["reproduced", "not_reproduced", "undecided"]:
@@ -71,11 +76,11 @@ def conclude(claims: Sequence[Claim], judged: Sequence[Judged]) -> Literal["repr
     return "not_reproduced" if failed else "undecided"
 
 
-def _judged(claim: Claim, seeds: Sequence[SeedEvidence]) -> Judged:
+def _judged(claim: Claim, seeds: Sequence[SeedEvidence], today: Mapping[str, str] | None) -> Judged:
     shown = per_seed_condition(claim.tree)
     outcomes = [condition(shown, Evaluator(seed)) if shown else None for seed in seeds]
     entries = [_entry(shown, seed, outcome) for seed, outcome in zip(seeds, outcomes, strict=True)]
-    found = _found(claim, seeds, [outcome for outcome in outcomes if outcome is not None])
+    found = _found(claim, seeds, today, [outcome for outcome in outcomes if outcome is not None])
     return Judged(claim.text, found.verdict, entries, found.interval, found.reason, found.more, claim.source)
 
 
@@ -92,14 +97,14 @@ def _entry(shown: tree.Node | None, seed: SeedEvidence, outcome: Outcome | None)
     return entry
 
 
-def _found(claim: Claim, seeds: Sequence[SeedEvidence], outcomes: Sequence[Outcome]) -> Finding:
+def _found(claim: Claim, seeds: Sequence[SeedEvidence], today: Mapping[str, str] | None, outcomes: Sequence[Outcome]) -> Finding:
     if not seeds:
         return Finding("undecided", "no seed has run")
-    changed = _changed(claim, seeds)
+    changed = _changed(claim, seeds, today)
     if changed:
         first = max(seed.seed for seed in seeds) + 1
         others = ",".join(str(first + place) for place in range(len(seeds)))
-        return Finding("undecided", f"the claim was changed after seed {changed[0]} had run: judge it on others, seeds=[{others}]")
+        return Finding("undecided", f"{changed} had run: judge it on others, seeds=[{others}]")
     if tree.over_seeds(claim.tree):
         verdict, reason = over_seeds_verdict(claim.tree, seeds)
         return Finding(verdict, reason)
@@ -114,13 +119,21 @@ def _found(claim: Claim, seeds: Sequence[SeedEvidence], outcomes: Sequence[Outco
     return _by_interval(margins)
 
 
-def _changed(claim: Claim, seeds: Sequence[SeedEvidence]) -> list[int]:
-    """Seeds with a run, among those the claim reads, whose own config does not hold this very claim: it was written after they ran."""
+def _changed(claim: Claim, seeds: Sequence[SeedEvidence], today: Mapping[str, str] | None) -> str:
+    """What was changed after which seed: the claim, where a run that it reads does not hold it in its own config, or what it names."""
     nodes = list(tree.walk(claim.tree))
     measured = any(isinstance(node, tree.Measured) for node in nodes)
     arms = {node.arm for node in nodes if isinstance(node, (tree.Read, tree.Event, tree.Fact))}
-    read = [(seed.seed, run) for seed in seeds for arm in seed.arms if measured or arm in arms for run in seed.arms[arm].values()]
-    return sorted({seed for seed, run in read if run is not None and claim.text not in run.claims})
+    named = [f"events.{node.event}" for node in nodes if isinstance(node, tree.Event)]
+    named += [f"measures.{node.measure}" for node in nodes if isinstance(node, tree.Measured)]
+    for seed in seeds:
+        runs = [run for arm in seed.arms if measured or arm in arms for run in seed.arms[arm].values() if run is not None]
+        if any(claim.text not in run.claims for run in runs):
+            return f"the claim was changed after seed {seed.seed}"
+        other = next((name for name in named for run in runs if today is not None and run.defined.get(name) != today.get(name)), None)
+        if other is not None:
+            return f"{other}, which the claim reads, was changed after seed {seed.seed}"
+    return ""
 
 
 def below_half(met: int, seeds: int) -> bool:

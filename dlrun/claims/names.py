@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,3 +50,14 @@ def numeric(axis: str, names: Names, what: str) -> None:
     wrong = [value for value in names.axes[axis] if isinstance(value, bool) or not isinstance(value, (int, float))]
     if wrong:
         raise WrongError(f"{what} needs numbers, axis {axis} has {printable(repr(wrong[0]), 40)}: say at(..., {axis}={wrong[0]!r})")
+
+
+def defined(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a config means by the events and measures that claims name: {"events.done": text}, equal where they mean the same."""
+    groups = {key: config.get(key) for key in ("events", "measures")}
+    return {
+        f"{key}.{name}": json.dumps(entry, sort_keys=True, default=str)
+        for key, entries in groups.items()
+        if isinstance(entries, Mapping)
+        for name, entry in entries.items()
+    }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.claims.evidence import RunEvidence, Series
+from dlrun.claims.names import defined
 from dlrun.config.places import printable
 from dlrun.config.reading import MAX_BYTES, parse
 from dlrun.errors import MissingError, UsageError
@@ -49,6 +50,7 @@ def read(folder: str) -> RunEvidence:
         diverged=status == "failed" and (reason or "").startswith("non-finite"),
         claims=_claims(config),
         reason=reason or "",
+        defined=defined(config),
     )
 
 

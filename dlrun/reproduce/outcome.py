@@ -43,7 +43,7 @@ def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence]) -> dict[
     `seconds` (set by the caller) is what this call spent on it: the time its runs took, shared among the workers, and judging.
     """
     claims = claims_of(sheet)
-    found = judge(claims, evidence)
+    found = judge(claims, evidence, sheet.config)
     wanted = judged(sheet)
     return {
         "verdict": verdict(claims, found),

@@ -88,7 +88,7 @@ def _maps(batch: Batch) -> tuple[Tensor, Tensor] | None:
     if not bool(y.isfinite().all()):
         return None
     if max(x.shape[-2:]) > SIDE:
-        size = [min(n, SIDE) for n in x.shape[-2:]]
+        size = min(x.shape[-2], SIDE), min(x.shape[-1], SIDE)
         x, y = adaptive_avg_pool2d(x, size), adaptive_avg_pool2d(y, size)
     return x, y
 

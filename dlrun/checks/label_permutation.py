@@ -28,11 +28,8 @@ RULE = (
 def label_permutation(subject: Subject) -> Finding:
     """Ridge regression, nearest neighbours and random features on up to 512 rows of train and of val, each judged on unseen ones."""
     known = tables(subject)
-    apart = _other_order(subject)
-    if apart:
-        return apart
     if len(known.get("train", ())) < LEAST:
-        return skipped(f"it takes {LEAST} rows of train, with a class or number each")
+        return _other_order(subject) or skipped(f"it takes {LEAST} rows of train, with a class or number each")
     tells = told(subject)
     numbers: dict[str, Any] = {name: {"strength": one.strength, "z": one.z, "rows": one.rows} for name, one in tells.items()}
     step = "look at some rows with their labels: dlrun data --out"
@@ -47,7 +44,9 @@ def label_permutation(subject: Subject) -> Finding:
     if found:
         text, cause, step, more = found
         return Finding("warning", text, cause, step, numbers | more, RULE)
-    own = tells["train"]
+    own, apart = tells["train"], _other_order(subject)
+    if apart:
+        return apart
     if own.absent():
         text = f"no simple model finds the labels in the inputs (strength {own.strength:.2f} in {own.rows} rows): hard, or not there"
         return Finding("info", text, numbers=numbers, threshold=RULE)

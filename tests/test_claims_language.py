@@ -76,6 +76,7 @@ WRONG = {
     'a["tst/x"].final > 1': "did you mean test?",
     'a["test/x"] > 1': 'a["test/x"] is a series: say one of .final, .first, .max, .min, .at(STEP), .mean(STEP)',
     'a["test/x"].finl > 1': 'did you mean a["test/x"].final?',
+    'a["test/x"].last > 1': 'did you mean a["test/x"].final?',
     'a["test/x"].final() > 1': "the others take no ()",
     'a["test/x"].final(3) > 1': "final takes no argument: leave the () out",
     'a["test/x"].at > 1': "say .at(STEP)",

@@ -18,6 +18,8 @@ from dlrun.config.messages import hint, listing, nearest
 from dlrun.config.places import printable
 
 MOST_CHARACTERS, MOST_DEEP = 500, 20
+ALIASES = {"last": "final", "end": "final", "start": "first", "initial": "first", "average": "mean"}
+"""What others call it."""
 TRUTHS = ("happened", "diverged")
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 SIGNS = {ast.GtE: ">=", ast.LtE: "<=", ast.Gt: ">", ast.Lt: "<"}
@@ -194,7 +196,7 @@ class Parser:
             raise WrongError(f"{label}: a metric is split/name, such as test/accuracy; splits are {', '.join(SPLITS)}{close}")
         ways = ", ".join(f".{how}(STEP)" if how in WITH_STEP else f".{how}" for how in READINGS)
         if len(keys) != 1 or keys[0] not in READINGS:
-            close = hint(nearest(str(keys[0]), READINGS), f"{label}.") if keys else ""
+            close = hint(ALIASES.get(str(keys[0])) or nearest(str(keys[0]), READINGS), f"{label}.") if keys else ""
             raise WrongError(f"{label} is a series: say one of {ways}{close}")
         how = str(keys[0])
         if how in WITH_STEP and argument is None:

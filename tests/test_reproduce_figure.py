@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from reproductions import document, evidence, noise, sheet
 
 from dlrun.claims.evidence import SeedEvidence
-from dlrun.errors import UsageError
 from dlrun.functional.student import interval
 from dlrun.reproduce.bands import band
 from dlrun.reproduce.figure import MOST_PANELS, draw
@@ -345,25 +344,6 @@ def test_panels_beyond_six_go_into_another_picture(tmp_path: Path) -> None:
     mine = sheet("wide", {"a": {}}, 2, figure={"y": metrics}, claims=['a["val/m0"].final > 2'])
     found = evidence(mine, metrics, STEPS, lambda *_: rise(500, 50))
     assert [path.name for path in draw(mine, found, document(mine, found), tmp_path)] == ["figure.png", "figure-2.png"]
-
-
-@pytest.mark.parametrize(
-    ("figure", "wrong"),
-    [
-        ({"yy": []}, "figure.yy: no such key; there are y, x, log"),
-        ({"x": "depth"}, "figure.x: 'depth': expected step, width"),
-        ({"log": ["z"]}, "figure.log: ['z']: expected [x], [y] or [x, y]"),
-        ({"y": ["accuracy"]}, "figure.y: 'accuracy': expected split/metric"),
-        ({"y": 3}, "figure.y: 3: expected a list of metrics"),
-    ],
-)
-def test_a_wrong_figure_key_is_one_line(figure: dict[str, Any], wrong: str) -> None:
-    mine = sheet(
-        "wrong", {"a": {}}, axes={"width": {"model.width": [1, 2]}}, figure=figure, claims=['at(a["val/loss"].final, width=1) > 2']
-    )
-    with pytest.raises(UsageError) as error:
-        panels(mine, [])
-    assert str(error.value).startswith(wrong) and "\n" not in str(error.value)
 
 
 def test_shades_tell_points_of_an_arm_apart() -> None:

@@ -18,15 +18,14 @@ MOST_PANELS = 6
 
 
 def draw(sheet: Sheet, evidence: Sequence[SeedEvidence], found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """`figure.png`, and `figure-2.png` ... where there is much; claims stand beneath the first. `found` is the verdict's document.
-
-    Raises UsageError for a `figure` key that is wrong.
-    """
+    """`figure.png`, and `figure-2.png` ... where there is much; claims stand beneath the first. `found` is the verdict's document."""
     from dlrun.reproduce.layout import Picture
     from dlrun.sinks.paint import save
 
     every = panels(sheet, evidence)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("figure.png"), *folder.glob("figure-[0-9]*.png")):
+        old.unlink()  # of another time, when there was more to show
     parts = [every[start : start + MOST_PANELS] for start in range(0, len(every), MOST_PANELS)] or [[]]
     paths = []
     for i, part in enumerate(parts):

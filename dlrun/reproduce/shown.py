@@ -90,7 +90,7 @@ class Panel:
 
 
 def wanted(sheet: Sheet) -> list[Quantity]:
-    """What is drawn, train before val before test where only the split differs. Raises UsageError for a `figure` key that is wrong."""
+    """What is drawn, train before val before test where only the split differs."""
     nodes = [node for claim in claims_of(sheet) for node in tree.walk(claim.tree)]
     hows = {node.metric: node.how for node in reversed(nodes) if isinstance(node, tree.Read) and node.how in HOWS}
     asked = (sheet.config.get("figure") or {}).get("y")
@@ -131,30 +131,11 @@ def _asked(sheet: Sheet, text: str, hows: Mapping[str, str]) -> Quantity:
         return Quantity("event", head)
     if head in (sheet.config.get("measures") or {}) and tail:
         return Quantity("measure", tail)
-    if text in ("steps", "seconds", "parameters"):
-        return Quantity("fact", text)
-    raise UsageError(f"figure.y: {text!r}: expected split/metric, EVENT.step, MEASURE.NUMBER, or steps, seconds, parameters")
-
-
-def check(sheet: Sheet) -> None:
-    """UsageError, in one line, where the `figure` key is wrong."""
-    figure = sheet.config.get("figure") or {}
-    axes = [axis.name for axis in sheet.axes]
-    if strange := [key for key in figure if key not in ("y", "x", "log")]:
-        raise UsageError(f"figure.{strange[0]}: no such key; there are y, x, log")
-    if figure.get("x", "step") not in ("step", *axes):
-        raise UsageError(f"figure.x: {figure['x']!r}: expected {', '.join(['step', *axes])}")
-    logs = figure.get("log") or []
-    if not isinstance(logs, list) or any(letter not in ("x", "y") for letter in logs):
-        raise UsageError(f"figure.log: {logs!r}: expected [x], [y] or [x, y]")
-    if not isinstance(figure.get("y", []), (str, list)):
-        raise UsageError(f"figure.y: {figure['y']!r}: expected a list of metrics")
-    wanted(sheet)
+    return Quantity("fact", text)
 
 
 def panels(sheet: Sheet, evidence: Sequence[SeedEvidence]) -> list[Panel]:
-    """All panels, in the order they are drawn. Raises UsageError for a `figure` key that is wrong."""
-    check(sheet)
+    """All panels, in the order they are drawn."""
     nodes = [node for claim in claims_of(sheet) for node in tree.walk(claim.tree)]
     quantities = wanted(sheet)
     axis = _axis(sheet, nodes)

@@ -12,12 +12,16 @@ from typing import NoReturn
 import pytest
 import runs
 import torch
+import yaml
 from PIL import Image
 
 from dlrun import Splits, registry
 from dlrun.checks import run_checks
 from dlrun.config import compose, conf_dir
+from dlrun.config.library import Library
+from dlrun.config.requests import Request, request
 from dlrun.errors import MissingError
+from dlrun.probing import Question
 from dlrun.train import build_run
 
 TWO = ("train.steps=2", "train.checkpoint_every=1", "train.eval_every=0", "train.log_every=1", "train.keep_last=9", "train.batch_size=16")
@@ -49,6 +53,7 @@ LOSSES |= {"info_nce": VIEWS, "align_uniform": VIEWS, "triplet": ("task=supervis
 METRICS: dict[str, tuple[str, ...]] = {"accuracy": (), "f1": (), "worst_recall": (), "precision": (), "recall": (), "auc": (), "brier": ()}
 METRICS |= {"nll": (), "calibration_error": (), "top_k": (), "mse": REGRESSION, "rmse": REGRESSION, "explained_variance": REGRESSION}
 METRICS |= {"mae": REGRESSION, "r2": REGRESSION, "perplexity": TEXT, "bits_per_byte": TEXT, "modes_covered": RING, "high_quality": RING}
+METRICS |= {"energy_distance": RING}
 AUGMENTS = {
     "flip": ("augment.flip.p=0.3",),
     "random_crop": ("augment.random_crop.pad=1",),
@@ -68,6 +73,7 @@ TASKS = {
     "autoencoder": ("task.latent=4",),
     "contrastive": VIEWS,
     "vae": ("task.latent=8",),
+    "diffusion": ("dataset=moons", "task.timesteps=5"),
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -85,7 +91,21 @@ DATASETS = {
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
-EXPERIMENTS |= {"vae_fashion": "fashion_mnist"}
+EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None}
+MLP = ("model=mlp", "model.width=8", "model.depth=1")
+PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "linear_probe": (MLP, ("rows=200",)),
+    "knn": (MLP, ("rows=200",)),
+    "adversarial": (MLP, ("rows=50", "steps=2")),
+    "interpolation": (MLP, ("points=3",)),
+    "weight_average": (MLP, ()),
+    "logit_lens": (GRAMMAR, ("rows=8",)),
+    "latent_traversal": (("task=vae", "task.latent=2"), ("rows=50",)),
+    "alignment_uniformity": (VIEWS, ("rows=50",)),
+    "gradient_terms": (("task=vae", "task.latent=2"), ("rows=50",)),
+    "hessian": (MLP, ("rows=50", "exact_below=0", "top=1", "draws=1", "tolerance=0.05")),
+}
+"""Overrides of a run that the probe can measure, and options that make it quick."""
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +151,26 @@ def test_optimizers(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", registry.builtin_names("schedule"))
 def test_schedules(name: str, tmp_path: Path) -> None:
     trains_and_resumes(tmp_path, f"schedule={name}")
+
+
+def probed_runs(name: str, folder: Path) -> tuple[Request, list[Path]]:
+    """The probe as asked for in `PROBES`, and as many runs as it measures at least."""
+    words, typed = PROBES[name]
+    asked = request(Library(), name, dict(yaml.safe_load(word.replace("=", ": ", 1)).popitem() for word in typed))
+    seeds = (0, 1) if asked.takes == "two" or name == "weight_average" else (0,)
+    return asked, [runs.start(folder / str(seed), *TWO, *words, f"seed={seed}")[0] for seed in seeds]
+
+
+@pytest.mark.parametrize("name", registry.builtin_names("probe"))
+def test_probes(name: str, tmp_path: Path) -> None:
+    """Measures what was trained, kept as it is; from the checkpoint once more the same numbers, to the bit, whatever was drawn before."""
+    asked, paths = probed_runs(name, tmp_path)
+    first = Question(asked, tuple(paths)).answer()
+    assert first["numbers"] and Question(asked, tuple(paths)).answer()["seconds"] == first["seconds"]
+    assert all((paths[0] / "figures" / figure).is_file() for figure in first["figures"])
+    (paths[0] / "probes" / f"{name}.json").unlink()
+    runs.scramble()
+    assert Question(asked, tuple(paths)).answer()["numbers"] == first["numbers"]
 
 
 @pytest.mark.parametrize("name", registry.builtin_names("loss"))

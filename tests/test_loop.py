@@ -53,6 +53,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "gan": ("dataset=ring",),
     "autoencoder": (),
     "vae": ("task.latent=8",),
+    "diffusion": ("dataset=ring",),
 }
 COUPLED = {"contrastive"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
 
@@ -68,7 +69,12 @@ def test_four_micro_batches_equal_one_batch(task: str, monkeypatch: pytest.Monke
     def noise_by_row(self: Any, batch: Batch, noise: Any) -> Batch:
         return batch.replace(y=batch["x"], noise=batch["x"].flatten(1)[:, : self.latent])
 
+    def times_by_row(self: Any, batch: Batch, noise: Any) -> Batch:
+        t = batch["y"] % self.T + 1
+        return Batch({"x": self.noised(batch["x"], t, batch["x"] * 3), "t": t, "y": batch["x"] * 3, "real": batch["x"]})
+
     monkeypatch.setattr("dlrun.tasks.gan.gan.prepare", by_row)
+    monkeypatch.setattr("dlrun.tasks.diffusion.diffusion.prepare", times_by_row)
     monkeypatch.setattr("dlrun.tasks.vae.vae.prepare", noise_by_row)
     results = []
     for parts in (1, 4):

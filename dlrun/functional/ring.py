@@ -45,3 +45,10 @@ def covered(samples: Tensor, at: Tensor, std: Tensor | float, least: int) -> int
 def high_quality(samples: Tensor, at: Tensor, std: Tensor | float) -> float:
     """Share of samples within three `std` of the nearest centre."""
     return float(hits(samples, at, std).sum()) / len(samples)
+
+
+def with_label(x: Tensor, y: Tensor | None) -> Tensor:
+    """Points [B, D] with their label as a last column [B, D + 1]; anything else as it is."""
+    if y is None or x.dim() != 2 or y.dim() != 1:
+        return x
+    return torch.cat((x, y.to(x.dtype)[:, None]), 1)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.functional.ring import with_label
 from dlrun.noise import Noise
 from dlrun.ranges import Count, NonNegative
 from dlrun.task import Task
@@ -92,10 +93,3 @@ class gan(Task):
         if real.dim() == 2 and real.shape[1] == 2:
             return {"samples": Look("scatter", {"data": real, "generated": samples}, "generated over data")}
         return {"samples": Look("images", samples, "generated")} if real.dim() == 4 else {}
-
-
-def with_label(x: Tensor, y: Tensor | None) -> Tensor:
-    """Points [B, D] with their label as a last column [B, D + 1]; anything else as it is."""
-    if y is None or x.dim() != 2 or y.dim() != 1:
-        return x
-    return torch.cat((x, y.to(x.dtype)[:, None]), 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from dlrun.errors import MissingError, UsageError
 from dlrun.reproduce.sheet import WHOLE, read_axis, read_sheet, seeds_of
 from dlrun.reproduce.there import Store, likeness, new_place
 from dlrun.reproduce.wanted import Wanted, all_wanted, choose, judged, needs, tuning_runs
+from dlrun.reproduce.work import abandoned
 from dlrun.study.ledger import Taken
 from dlrun.study.trainer import place_of
 
@@ -188,3 +191,11 @@ def test_more_seeds_do_not_run_into_those_that_tune(tmp_path: Path) -> None:
     conf = experiment(tmp_path, {**TINY, **TUNED})
     with pytest.raises(UsageError, match="seed 100 both tunes and judges"):
         read_sheet("tiny", [], 150, str(conf))
+
+
+def test_ledgers_of_calls_that_were_killed_are_cleared_away_later(tmp_path: Path) -> None:
+    for name, age in (("reproduce-old", 3600.0), ("reproduce-new", 1.0), ("mine", 3600.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.db").touch()
+        os.utime(tmp_path / name / "study.db", (time.time() - age,) * 2)
+    assert [path.name for path in abandoned(tmp_path)] == ["reproduce-old"]

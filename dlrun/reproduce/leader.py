@@ -27,6 +27,7 @@ from dlrun.study.ledger import Ledger
 from dlrun.study.plan import Cell, Goal, Job
 from dlrun.study.space import text_of
 
+PREFIX = "reproduce-"
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -269,7 +270,7 @@ def name_of(wanted: Wanted) -> str:
 def study_name(runs: Runs) -> str:
     """A name that equal commands share while equal runs are missing, and new ones do not."""
     left = "\n".join(map(str, runs.missing)) + (f"\n{time.time_ns()}" if runs.fresh else "")
-    return f"reproduce-{sha256(left.encode()).hexdigest()[:12]}"
+    return f"{PREFIX}{sha256(left.encode()).hexdigest()[:12]}"
 
 
 def check_all(runs: Runs) -> None:

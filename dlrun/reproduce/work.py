@@ -12,7 +12,7 @@ from typing import Any
 from dlrun.claims.evidence import SeedEvidence
 from dlrun.errors import MissingError
 from dlrun.reproduce.evidence_of import evidence_of
-from dlrun.reproduce.leader import Lead, Runs, study_name
+from dlrun.reproduce.leader import PREFIX, Lead, Runs, study_name
 from dlrun.reproduce.outcome import lines, outcome, table
 from dlrun.reproduce.wanted import judged
 from dlrun.rundir import jsonable, read_json, safe_name, write_atomic
@@ -21,6 +21,7 @@ from dlrun.sinks.terminal import duration
 from dlrun.study.plan import Question
 
 STOPPED = (130, 143)
+ABANDONED_SECONDS = 600.0
 NAME, PAGE = "reproduce.json", "report.html"
 """The document of an experiment's newest verdict, and its page, in `outputs/<experiment>/`."""
 
@@ -62,7 +63,8 @@ class Work:
         if code in STOPPED:
             self.console.line("stopped, all saved; the same command goes on", "warning")
         else:
-            shutil.rmtree(folder, ignore_errors=True)  # what it held stands in the run directories
+            for used in (folder, *abandoned(folder.parent)):
+                shutil.rmtree(used, ignore_errors=True)  # what it held stands in the run directories
         return code
 
     def tell(self, name: str) -> None:
@@ -102,6 +104,13 @@ class Work:
             if name not in lacking:
                 self.tell(name)
         return {name: self.found[name] for name in self.runs.sheets if name in self.found}
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Ledgers of calls that were killed, of which nothing has been heard for ten minutes: a call that begins has a new one."""
+    ledgers = [path for path in folder.glob(f"{PREFIX}*/study.db*") if path.is_file()]
+    newest = {path.parent: max(each.stat().st_mtime for each in ledgers if each.parent == path.parent) for path in ledgers}
+    return [path for path, touched in newest.items() if time.time() - touched > ABANDONED_SECONDS]
 
 
 def same(found: dict[str, Any], kept: Path) -> bool:

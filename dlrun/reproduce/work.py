@@ -58,7 +58,7 @@ class Work:
         folder = self.runs.root / "sweeps" / name
         pins = tuple((str(entry["name"]), str(entry["sha256"])) for entry in loaded())
         question = Question((name,), {"runs": [str(each) for each in self.runs.missing]}, (), None, plugins=pins)
-        means = Means(plugins, config_dir, guide=Lead(self.runs, self.tell), outcome=lambda ledger: ({}, 0))
+        means = Means(plugins, config_dir, guide=Lead(self.runs, self.tell_now), outcome=lambda ledger: ({}, 0))
         code = run_study(question, [], folder, None, None, self.console, means=means)[1]
         if code in STOPPED:
             self.console.line("stopped, all saved; the same command goes on", "warning")
@@ -66,6 +66,13 @@ class Work:
             for used in (folder, *abandoned(folder.parent)):
                 shutil.rmtree(used, ignore_errors=True)  # what it held stands in the run directories
         return code
+
+    def tell_now(self, name: str) -> None:
+        """While others are still trained: what fails here is tried, and raised, at the end."""
+        try:
+            self.tell(name)
+        except Exception as error:
+            self.console.line(f"{name} cannot be judged yet: {type(error).__name__}: {error}", "error")
 
     def tell(self, name: str) -> None:
         """Judge an experiment whose runs are all there, and show it."""

@@ -66,7 +66,7 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
     if len(views) == 1 and abs(numbers["equal"] - math.log(2 * rows)) < 1e-4:
         text = f"of equal embeddings the loss is ln {2 * rows}: each row is a candidate for itself, as near as can be"
         return Finding("warning", text, "the diagonal of the similarities is not masked", "set it to -inf", numbers, f"ln {2 * rows - 1}")
-    return (_wide(subject, asked, views, gains, numbers) if 8 <= rows <= MOST_ROWS else None) or Finding(
+    return (_wide(subject, asked, views, gains, numbers) if 8 <= rows <= (MOST_ROWS if subject.patience >= 1 else 64) else None) or Finding(
         "ok", "views that agree lower the loss", numbers=numbers, threshold=RULE
     )
 

@@ -18,7 +18,7 @@ from dlrun.checks._forms import last_called
 from dlrun.checks._frame import Subject, tensors
 from dlrun.checks._probe import Probe, put
 
-MOST_ROWS, STEPS = 256, 60
+MOST_ROWS, STEPS = 256, 40
 IDLE, LINE = 0.85, 1.2
 ASTRAY, MANY = 0.5, 0.3
 RULE = f"no row is drawn to another one by > {ASTRAY:g} of what draws it to its own other view, and equal embeddings are not best of all"

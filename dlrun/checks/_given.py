@@ -70,7 +70,7 @@ def _readings(value: Any, shape: torch.Size) -> Iterator[Tensor]:
             yield from leaf.unbind(-1)
         elif leaf.dim() == len(shape) + 1 and (leaf.shape[0], *leaf.shape[2:]) == tuple(shape) and leaf.shape[1] <= 64:
             yield from leaf.unbind(1)
-        elif leaf.dim() == len(shape) > 2 and (leaf.shape[0], *leaf.shape[2:]) == (shape[0], *shape[2:]) and shape[1] < leaf.shape[1] <= 64:
+        elif leaf.dim() == len(shape) and (leaf.shape[0], *leaf.shape[2:]) == (shape[0], *shape[2:]) and shape[1] < leaf.shape[1] <= 64:
             yield from (leaf.narrow(1, start, shape[1]) for start in range(leaf.shape[1] - shape[1] + 1))
 
 

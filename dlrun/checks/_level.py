@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlrun.checks._bottom import moved
 from dlrun.checks._forms import called
@@ -46,11 +46,18 @@ def levelled(subject: Subject, asked: Probe) -> Finding | None:
 
 
 def _with_one_target(asked: Probe) -> bool:
-    """Whether the loss reads targets that are nearly all the same: a constant is right then. Where it pulls both ways it is not."""
+    """Whether the loss reads targets that are nearly all the same, or of an unknown form: a constant may be right then."""
     if not reads_targets(asked):
         return False
-    y = asked.targets.value
-    return asked.targets.mode not in ("numbers", "labels") or y is None or float((y == y.flatten().mode().values).float().mean()) > 0.9
+    y, known = asked.targets.value, asked.batch.get("y")
+    if asked.targets.mode in ("numbers", "labels") and y is not None:
+        return _most(y) > 0.9
+    return not (isinstance(known, Tensor) and known.is_floating_point() and known.dim() == 1) or _most(known) > 0.5
+
+
+def _most(y: Tensor) -> float:
+    """The share of the most frequent number."""
+    return float((y == y.flatten().mode().values).float().mean())
 
 
 def _floored(losses: list[float]) -> bool:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dlrun.batch import leaves
 from dlrun.checks._forms import Form
-from dlrun.checks._frame import Finding, tensors
+from dlrun.checks._frame import Finding, Subject, tensors
 from dlrun.checks._probe import Probe, put
 from dlrun.checks._targets import layouts_of
+from dlrun.noise import seed_generators
 
 DRAWS, ENOUGH, WIDEST = 4, 12, 1024
 COLUMNS, ALONE = 16, 8
@@ -31,6 +32,70 @@ def miswired(asked: Probe, shape: Form) -> Finding | None:
     if asked.targets.mode not in ("numbers", "labels") or asked.kind == "vae" or not asked.steady or asked.run.task.couples_rows:
         return None
     return _alike(asked, shape) or _crossed(asked, shape)
+
+
+def summed(asked: Probe, shape: Form) -> Finding | None:
+    """The finding where each row's slopes keep their proportions wherever its outputs are, targets of another form than the outputs.
+
+    A mask leaves out other places in each row; a loss that is linear in the outputs (slopes of one size) is another matter.
+    """
+    out = asked.out
+    if asked.targets.mode != "none" or asked.kind not in ("regression", "sequence", "diffusion", "graph") or shape.name != "free":
+        return None
+    if out.dim() < 2 or len(out) != len(asked.batch) or len(out) < ENOUGH or not asked.steady or asked.run.task.couples_rows:
+        return None
+    size = max(float(out.std()), 0.1)
+    try:
+        slopes = torch.stack([asked.slope(out + size * asked.noise(f"wired {n}")) for n in range(DRAWS)]).flatten(2).double()
+    except Exception:  # numbers beyond its range may be refused
+        return None
+    several = (slopes != 0).sum(2).amin(0) > 2
+    rows = slopes[:, several]
+    if not bool(torch.isfinite(slopes).all()) or rows.shape[1] < ENOUGH:
+        return None
+    norms = rows.norm(dim=2)
+    straight = float(((rows[1:] * rows[:1]).sum(2).abs() / (norms[1:] * norms[:1]).clamp(min=1e-30)).min())
+    if straight < 1 - 1e-5 or float((norms.std(0) / norms.mean(0)).median()) < 0.05:
+        return None
+    text = "the loss pulls all places of a row's outputs in fixed proportions, whatever their own errors are"
+    cause = "errors are added up (or averaged) over a row before they are squared: they cancel out"
+    step = "square (or take the absolute value of) each error first, then add"
+    return Finding("error", text, cause, step, {"rows": rows.shape[1], "cosine": straight}, RULE)
+
+
+def cut(subject: Subject, asked: Probe) -> Finding | None:
+    """The finding where the loss changes with an output and has no slope at it, while it has one at another output."""
+    outs = [t for t in tensors(asked.outputs) if t.is_floating_point() and t.dim() and len(t) == len(asked.batch)]
+    if len(outs) < 2 or not asked.steady or asked.kind in ("contrastive", "gan", "vae"):
+        return None
+    with torch.no_grad():
+        here = float(asked.of(asked.outputs))
+    silent, pulled = [], []
+    for number, t in enumerate(outs):
+        own = replace(asked, out=t)
+        places = [t + max(float(t.std()) if t.numel() > 1 else 0.0, 0.1) * own.noise(f"cut {draw}") for draw in range(3)]
+        if any(bool((own.slope(z) != 0).any()) for z in places):
+            pulled.append(number)
+        elif all(own.at(z) != here for z in places):
+            silent.append(number)
+    if not silent or not pulled or not _trained(subject, asked, outs[silent[0]]):
+        return None
+    text = f"the loss changes with output {silent[0] + 1} and has no slope at it: nothing learns from that term"
+    cause = "it is detached inside the loss (detach, item, numpy), or rounded"
+    return Finding("warning", text, cause, "leave the output as it is in its own term", {"outputs": silent}, RULE)
+
+
+def _trained(subject: Subject, asked: Probe, out: Tensor) -> bool:
+    """Whether the network would learn from an output: it has a way back to the parameters."""
+    run, place = subject.copy(), next(i for i, t in enumerate(tensors(asked.outputs)) if t is out)
+    with subject.forward(run, True), torch.enable_grad(), run.precision.autocast():
+        seed_generators(run.seed, "check")
+        found = tensors(run.task.outputs(run.nets, asked.batch.map(torch.clone)))  # type: ignore[attr-defined]
+        weights = list(subject.parameters(run).values())
+        if place >= len(found) or not found[place].requires_grad or not weights:
+            return False
+        slopes = torch.autograd.grad(found[place].sum(), weights, allow_unused=True)
+    return any(slope is not None for slope in slopes)
 
 
 def _places(asked: Probe, shape: Form) -> list[Tensor]:

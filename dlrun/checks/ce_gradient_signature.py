@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._downhill import faint
 from dlrun.checks._forms import Form, form, held
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe
@@ -56,6 +57,8 @@ def ce_gradient_signature(subject: Subject) -> Finding:
     if shape.name != "logs" and (_linear(asked, shape, found) or _of_shares(asked, shape)) and not held(subject, asked, fitted.layout.axis):
         return _unbounded(asked, shape, numbers)
     odd = _ahead(asked, fitted, numbers) or by_count(subject, asked, shape)
+    if odd is None and fitted.layout.name != "flat" and not fitted.shift:
+        odd = faint(asked, shape, hot(asked.targets, fitted.layout), fitted.layout.classes)
     return odd or Finding("ok", "each target's own output is pulled up", numbers=numbers, threshold=RULE)
 
 

@@ -20,7 +20,7 @@ from dlrun.checks._given import upside_down
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
 from dlrun.checks._runaway import alike
-from dlrun.checks._wired import miswired, twice
+from dlrun.checks._wired import cut, miswired, summed, twice
 
 PADDED = 0.2
 """Share of counted places that are padding above which it is said loudly."""
@@ -46,7 +46,7 @@ def loss_coverage(subject: Subject) -> Finding:
         return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
     shape = form(subject, asked)
-    copied = twice(asked) or upside_down(asked, shape) or alike(asked, shape)
+    copied = twice(asked) or upside_down(asked, shape) or alike(asked, shape) or summed(asked, shape) or cut(subject, asked)
     if copied is not None:
         return copied
     if asked.targets.mode == "classes":
@@ -249,8 +249,11 @@ def _of_rows(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     if asked.targets.mask is not None:
         needed &= asked.targets.mask.reshape(rows, -1).any(1)
     left = needed & ~pulled
-    for z in _far(asked, shape, finite, left) if bool(left.any()) else ():
-        left &= ~(asked.slope(z) != 0).reshape(rows, -1).any(1)
+    before = rows + 1
+    while 0 < int(left.sum()) < before:  # a few at a time, where the hardest rows alone count
+        before = int(left.sum())
+        for z in _far(asked, shape, finite, left):
+            left &= ~(asked.slope(z) != 0).reshape(rows, -1).any(1)
     numbers["counted"] = int(pulled.sum())
     for leaf in leaves(asked.batch.get("y", ())):
         if leaf is not asked.targets.value and len(leaf) == rows and bool((leaf.reshape(rows, -1)[left] == 0).all()):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dlrun.checks._bottom import bottomless
 from dlrun.checks._contrast import contrast
+from dlrun.checks._downhill import hardened, strays
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
 from dlrun.checks._level import levelled
@@ -43,7 +44,9 @@ def loss_direction(subject: Subject) -> Finding:
     found = unread(asked) or _direction(subject, asked)
     if found.level in LOUD or subject.kind in ("gan", "vae"):  # of players one falls as the other rises; a VAE's terms: loss_terms
         return found
-    return bottomless(subject, asked) or runaway(subject, asked) or levelled(subject, asked) or found
+    shape = form(subject, asked)
+    lost = bottomless(subject, asked) or runaway(subject, asked) or levelled(subject, asked)
+    return lost or strays(asked, shape) or hardened(asked, shape) or found
 
 
 def _direction(subject: Subject, asked: Probe) -> Finding:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._downhill import against, led, start
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._probe import Probe, probe, put
@@ -38,6 +39,9 @@ def metric_recheck(subject: Subject) -> Finding:
         return skipped("there are no metrics")
     shape = form(subject, asked)
     spec = subject.run.data.spec
+    worse = _led_astray(asked, shape)
+    if worse is not None:
+        return worse
     if asked.targets.mode == "none" or (asked.targets.mode == "classes" and refusal(asked, spec.classes or spec.vocab)):
         return skipped("what perfect outputs would be is not known")
     perfect = _perfect(asked, shape)
@@ -57,6 +61,25 @@ def metric_recheck(subject: Subject) -> Finding:
     if aside:
         return Finding("info", aside, numbers=numbers, threshold=RULE)
     return Finding("ok", f"perfect outputs score best: {', '.join(metrics)}", numbers=numbers, threshold=RULE)
+
+
+def _led_astray(asked: Probe, shape: Form) -> Finding | None:
+    """The finding where a metric that was asked for gets worse as free outputs descend the loss, and better as they climb it."""
+    chosen = [part["name"] for slot, part in slots(asked.run.config.get("metric"), "metric").items()]
+    metrics = [m for m in asked.run.task.metrics.values() if m.best in ("max", "min") and m.name in chosen]
+    if not metrics or shape.name != "free" or not asked.steady or asked.kind in ("gan", "contrastive"):
+        return None
+    begun = start(asked)
+    down, up = led(asked, begun), led(asked, begun, -1.0)
+    if down is None or up is None or not asked.at(down) < asked.at(begun) < asked.at(up):
+        return None
+    for metric in metrics:
+        values = [_value(asked, metric, z) for z in (begun, down, up)]
+        known = [value for value in values if value is not None]
+        found = against(metric.name, str(metric.best), (known[0], known[1], known[2])) if len(known) == 3 else None
+        if found is not None:
+            return found
+    return None
 
 
 def _perfect(asked: Probe, shape: Form, size: float = SURE) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.finite import Watch
+from dlrun.functional.clipping import clip_norm
 from dlrun.noise import Noise, seed_generators
 from dlrun.passes import passes
 from dlrun.run import Run
@@ -141,7 +142,7 @@ def update(run: Run, step: int, networks: tuple[str, ...], counts: Sequence[Tens
     if log.histograms is not None:
         log.histograms.take(step + 1, [pair for name in names for pair in run.owned[name]])
     if run.train["clip_norm"] is not None:
-        norm = nn.utils.clip_grad_norm_(parameters, run.train["clip_norm"])
+        norm = clip_norm(parameters, run.train["clip_norm"])
         overflows = run.precision.scaler is not None  # an fp16 overflow is skipped and counted by the scaler
         seen = norm if overflows else watch.see(step + 1, norm, f"gradient of {', '.join(networks)}")
         log.clip(seen, run.train["clip_norm"])

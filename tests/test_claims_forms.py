@@ -115,6 +115,47 @@ def test_a_config_with_a_wrong_claim_is_refused_with_file_and_line(tmp_path: Pat
     )
 
 
+OVERLAYS = {
+    "axis": ({"axes": {"w": {"model.widht": [8]}}}, ["axes.w.model.widht: unknown key", "did you mean model.width?"]),
+    "axis value": ({"axes": {"w": {"model.width": [8, 0]}}}, ["model.width: expected an integer >= 1, found 0"]),
+    "axis part": ({"axes": {"w": {"model": ["mlp", "cnnn"]}}}, ["no model 'cnnn'", "did you mean model=cnn?"]),
+    "mutation": ({"mutation": {"optimizer.weight_dacay": 0}}, ["did you mean optimizer.weight_decay?"]),
+    "mutation value": ({"mutation": {"train.steps": -1}}, ["expected an integer >= 0", "found -1"]),
+}
+
+
+@pytest.mark.parametrize("case", OVERLAYS)
+def test_values_of_axes_and_mutations_are_those_of_options(case: str, tmp_path: Path) -> None:
+    changes, said = OVERLAYS[case]
+    claim = {"claim": "every(min(a.steps, w) > 1)", "mutation": changes.get("mutation", {"train.steps": 0})}
+    place = tmp_path / "conf" / "experiment"
+    place.mkdir(parents=True)
+    keys = {"arms": {"a": {}, "b": {}}, "axes": {"w": {"model.width": [8, 16]}}, "claims": [claim]}
+    text = "# @package _global_\n# Mine.\n"
+    (place / "fine.yaml").write_text(text + yaml.safe_dump(keys))
+    (place / "wrong.yaml").write_text(text + yaml.safe_dump({**keys, **{key: value for key, value in changes.items() if key == "axes"}}))
+    with pytest.raises(UsageError) as caught:
+        compose(["experiment=wrong"], config_dir=tmp_path / "conf")
+    for words in said:
+        assert any(words in line and "wrong.yaml:" in line for line in caught.value.lines), caught.value.lines
+    if case != "mutation" and case != "mutation value":
+        compose(["experiment=fine"], config_dir=tmp_path / "conf")
+
+
+def test_an_option_that_only_one_arm_or_point_has_may_vary_there(tmp_path: Path) -> None:
+    place = tmp_path / "conf" / "experiment"
+    place.mkdir(parents=True)
+    keys = {
+        "arms": {"a": {"model": "mlp"}, "b": {"model": "linear"}},
+        "axes": {"rule": {"optimizer": ["sgd", "adam"]}, "push": {"optimizer.momentum": [0.0, 0.9]}},
+        "claims": [{"claim": "every(min(min(a.steps, rule), push) > 1)", "mutation": {"model.width": 1}}],
+    }
+    (place / "mine.yaml").write_text(
+        "# @package _global_\n# Mine.\ndefaults:\n  - override /model: linear\n  - _self_\n" + yaml.safe_dump(keys)
+    )
+    assert compose(["experiment=mine"], config_dir=tmp_path / "conf").resolved["axes"] == keys["axes"]
+
+
 def test_the_command_line_may_say_it_too(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"command line: events=.*: done: .*no split trian; .*did you mean train\?"):
         compose(['events={done: "trian/accuracy >= 1"}'])

@@ -84,6 +84,7 @@ def test_margins_of_any_size_have_an_interval(scale: float) -> None:
     assert found.verdict == "met"
     assert found.interval is not None
     assert found.interval[0] == pytest.approx(scale * (1 - stats.t.ppf(0.95, 2) * 0.1 / math.sqrt(3)), rel=1e-6)
+    assert margins([0.0, 1e-300, -1e-300, 1.5e-300]).verdict == "undecided", "squares that are 0 are no lack of spread"
     huge = margins([1.7e308, -1.7e308])
     assert (huge.verdict, huge.interval) == ("undecided", None), "bounds that no float holds are not shown"
     json.dumps(huge.per_seed, allow_nan=False)

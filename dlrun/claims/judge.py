@@ -154,8 +154,8 @@ def _with_failures(seeds: int, met: int, first: str, failures: int) -> Finding:
 
 def _by_interval(margins: Sequence[Margin]) -> Finding:
     """The one-sided bounds of the mean margin against 0."""
-    scale = max(math.frexp(margin.value)[1] for margin in margins)
-    values = [math.ldexp(margin.value, -scale) for margin in margins]  # squares of very large ones would overflow
+    scale = max((math.frexp(margin.value)[1] for margin in margins if margin.value), default=0)
+    values = [math.ldexp(margin.value, -scale) for margin in margins]  # squares of very large ones would overflow, of tiny ones be 0
     strict = any(margin.strict for margin in margins)
     span = interval(values, BOTH)
     if span is None:

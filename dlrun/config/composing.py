@@ -12,20 +12,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlrun.config.kinds import Kind, MisfitError, show_value
+from dlrun.config.arms import overlay_errors
 from dlrun.config.layers import Item, Layer, Path, dotted
 from dlrun.config.library import Library, Part
 from dlrun.config.messages import listing
 from dlrun.config.places import SLOT_GROUPS
 from dlrun.config.reach import Reach
-from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, START_DEFAULTS, Node, Section, Walk, build_sections, option_paths
+from dlrun.config.sections import COMMAND_LINE_ONLY, MAX_ERRORS, START_DEFAULTS, Section, Walk, build_sections, option_paths
 from dlrun.config.slots import Table, build_table
-from dlrun.config.stacking import Stack, arm_layer, build_stack
+from dlrun.config.stacking import Stack, build_stack
 from dlrun.config.validate import Validator, finish
 from dlrun.errors import UsageError
 from dlrun.redact import note_environment, redact_tree
 
-MAX_ARMS = 100
 AnyPath = str | os.PathLike[str]
 
 
@@ -76,7 +75,7 @@ def compose(
     draft = Draft(stack, table, build_sections(table), list(stack.errors))
     for number, layer in enumerate(stack.layers):
         _check_layer(draft, layer, stack.layers[: number + 1])
-    _check_arms(draft)
+    draft.errors += overlay_errors(draft.stack)
     _note_absent(draft)
     _read_parts(draft)
     tree = _assemble(draft, _nodes(draft, {} if memory is None else memory))
@@ -144,51 +143,6 @@ def _refuse_twice(seen: dict[Path, Item], item: Item, errors: list[str]) -> None
             errors.append(f"{item.origin(item.path)}: given twice, also as {other.origin(path).removeprefix('command line: ')}: keep one")
             return
     seen[item.path] = item
-
-
-def _check_arms(draft: Draft) -> None:
-    """Check names and values of every arm, chosen or not: a study that would fail at its third arm is found out now."""
-    below = [layer for layer in draft.stack.layers if not layer.name.startswith("arm ")][:-1]
-    sources = [item for layer in below for item in layer.items if item.path == ("arms",) and isinstance(item.value, dict)]
-    if draft.stack.saved is not None or not sources:
-        return
-    if len(sources[-1].value) > MAX_ARMS:
-        draft.errors.append(f"{sources[-1].origin(('arms',))}: more than {MAX_ARMS} arms: what differs in values alone goes into axes")
-        return
-    for name, overrides in sources[-1].value.items():
-        if name == draft.stack.arm:
-            continue
-        layer = arm_layer(name, overrides, sources[-1])
-        world, errors = build_table(draft.stack.library, draft.stack.root, [*below, layer])
-        schema = build_sections(world)
-        walk = Walk(schema, world, layer)
-        walk.errors += _unknown_parts(world, layer)
-        walk.errors += [message for item in walk.leaves() for message in _arm_value(schema, item)]
-        draft.errors += [*layer.errors, *errors, *walk.errors]
-
-
-def _unknown_parts(world: Table, layer: Layer) -> Iterator[str]:
-    """Parts chosen by `layer` that cannot be had."""
-    for slot in layer.chosen & set(world.choices):
-        choice = world.choices[slot]
-        try:
-            world.library.part(slot[0], choice.name or "")
-        except UsageError as error:
-            yield from (f"{choice.origin}: {line}" if line.startswith("no ") else line for line in error.lines)
-
-
-def _arm_value(schema: Section, item: Item) -> Iterator[str]:
-    """What is wrong with one value of an arm."""
-    if item.path[0] in ("experiment", "arm", *COMMAND_LINE_ONLY):
-        yield f"{item.origin(item.path)}: only the command line sets this"
-    node: Node = schema
-    for key in item.path:
-        node = node.children.get(key) if isinstance(node, Section) else None
-    if isinstance(node, Kind) and not (isinstance(item.value, str) and "${" in item.value):
-        try:
-            node.convert(item.value)
-        except MisfitError as misfit:
-            yield f"{item.origin(item.path)}: expected {misfit.expected}, found {show_value(misfit.value)}"
 
 
 def _note_absent(draft: Draft) -> None:

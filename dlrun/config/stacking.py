@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlrun.config import reading
-from dlrun.config.layers import Choice, Item, Layer, defaults_choices, document_layer, experiment_layers
+from dlrun.config.layers import Choice, Item, Layer, Path, defaults_choices, document_layer, experiment_layers
 from dlrun.config.library import Library
 from dlrun.config.messages import hint, listing, nearest
 from dlrun.config.overrides import command_line
@@ -124,14 +124,19 @@ def _arm(stack: Stack, command: Layer) -> None:
 
 def arm_layer(name: str, overrides: Any, source: Item) -> Layer:
     """The overrides of an arm as a layer; keys are paths (`model.width: 3`), values may be nested mappings."""
-    layer = Layer(f"arm {printable(name)}")
+    return overrides_layer(f"arm {printable(name)}", overrides, source, ("arms", name))
+
+
+def overrides_layer(label: str, overrides: Any, source: Item, place: Path) -> Layer:
+    """Overrides that stand at `place` in the config, written by `source`, as a layer."""
+    layer = Layer(label)
     if not isinstance(overrides, dict):
-        layer.errors.append(f"{source.origin(('arms', name))}: expected a mapping of overrides")
+        layer.errors.append(f"{source.origin(place)}: expected a mapping of overrides")
         return layer
     for key, value in overrides.items():
-        layer.items.append(Item(tuple(key.split(".")), value, _arm_origin(source, name, key)))
+        layer.items.append(Item(tuple(key.split(".")), value, _origin_of(source, (*place, key))))
     return layer
 
 
-def _arm_origin(source: Item, name: str, key: str) -> Any:
-    return lambda path: source.origin(("arms", name, key))
+def _origin_of(source: Item, place: Path) -> Any:
+    return lambda path: source.origin(place)

@@ -16,7 +16,7 @@ from dlrun.checks._inputs import JUDGED, features, graph_sums, graphs, labels, p
 from dlrun.functional.relation import Relation, within
 
 LEAST, TRIED, MOST = 100, 8, 2**17
-GAIN = 0.25
+GAIN, NODES = 0.25, 8
 
 
 def turned(subject: Subject, own: Relation) -> tuple[str, Relation] | None:
@@ -76,8 +76,36 @@ def misordered(subject: Subject, own: Relation) -> tuple[str, Relation] | None:
     return best if best and best[1].clear() and best[1].strength > own.strength + GAIN else None
 
 
+def misplaced(subject: Subject) -> tuple[str, Relation, Relation] | None:
+    """(order, how well nodes tell their own targets, and how well once the edges' nodes stand in that order); None where none is better."""
+    rows = sample(subject, "train", JUDGED)
+    graph, y = graphs(rows.x), rows.y
+    whole = isinstance(y, Tensor) and y.is_floating_point() and graph is not None and y.shape[:2] == graph[0].shape[:2]
+    if graph is None or not isinstance(y, Tensor) or not whole or len(rows) < LEAST or not bool(y.isfinite().all()):
+        return None
+    (nodes, adj), target = graph, y.detach().cpu().reshape(*y.shape[:2], -1)
+    own, found = _by_node(nodes, adj, target), []
+    if own.strength > 1 - GAIN:
+        return None
+    for name, order in _orders(adj):
+        moved = adj.gather(1, order[:, :, None].expand_as(adj)).gather(2, order[:, None, :].expand_as(adj))
+        if not torch.equal(moved, adj):
+            found.append((name, own, _by_node(nodes, moved, target)))
+    best = max(found, key=lambda one: one[2].strength, default=None)
+    return best if best and best[2].clear() and best[2].strength > own.strength + GAIN else None
+
+
+def _by_node(nodes: Tensor, adj: Tensor, target: Tensor) -> Relation:
+    """What a node and its neighbours tell of its own target, up to eight nodes of a graph."""
+    near = adj @ nodes
+    table = torch.cat((nodes, near, adj @ near, adj.sum(2, keepdim=True)), 2)[:, :NODES]
+    return within(table.flatten(0, 1), target[:, :NODES].flatten(0, 1), None)
+
+
 def _orders(adj: Tensor) -> Iterator[tuple[str, Tensor]]:
-    degrees = adj.sum(2)
+    degrees, here = adj.sum(2), torch.arange(adj.shape[1]).expand(len(adj), -1)
+    yield "one place on", here.roll(1, 1)
+    yield "one place back", here.roll(-1, 1)
     yield "by falling degree", degrees.argsort(1, descending=True)
     yield "by rising degree", degrees.argsort(1)
     yield "reversed", torch.arange(adj.shape[1] - 1, -1, -1).expand(len(adj), -1)

@@ -29,7 +29,11 @@ from dlrun.steplog import StepLog
 STEPS, LAST, SIGMAS, SHARE = (100, 400), 20, 4.0, 0.05
 THOROUGH = 10.0
 """Seconds a check must have for three trainings."""
-APART = f"warning: after the whole training ({STEPS_TAUGHT} steps at least) the loss of val is that of exchanged targets (z < {NONE:g})"
+WHOLE, OFTEN = 0.8, 5
+"""The share of the training that must be done, and how often rows were seen where they need not have been learned by heart."""
+APART = (
+    f"warning: after {WHOLE:.0%} of a training of {STEPS_TAUGHT} steps or more the loss of val is that of exchanged targets (z < {NONE:g})"
+)
 RULE = f"the loss with real inputs is lower over the last {LAST} steps by > {SIGMAS:g} standard errors and > {SHARE:.0%} of the first loss"
 
 
@@ -60,11 +64,13 @@ def input_baseline(subject: Subject) -> Finding:
 def _apart(subject: Subject, learned: Taught) -> Finding | None:
     """The finding where a whole training taught the network nothing of other rows, or of the positions in these."""
     what = next(iter(learned.apart), "")
-    if not what or learned.steps < learned.of or learned.of < STEPS_TAUGHT or (subject.kind == "classification" and not learned.by_heart):
+    often = learned.steps * subject.run.data.batch_size > OFTEN * subject.run.data.rows["train"]
+    unclear = subject.kind == "classification" and not (learned.by_heart or often)
+    if not what or learned.steps < WHOLE * learned.of or learned.of < STEPS_TAUGHT or unclear:
         return None
     score = learned.scores[what]
     whose = "those of other rows" if what == "rows" else "those of other positions of the same row"
-    text = f"after {learned.steps} steps, the whole training, val's own targets fit no better than {whose}: "
+    text = f"after {learned.steps} of {learned.of} steps of training val's own targets fit no better than {whose}: "
     text += f"loss {score.loss:.4f} with its own, {score.shuffled:.4f} with these"
     text += f"; the rows of train are learned ({learned.losses[0]:.3f} -> {learned.losses[-1]:.3f})" if learned.by_heart else ""
     cause = "inputs and targets do not belong together: shuffled, sorted or augmented apart"

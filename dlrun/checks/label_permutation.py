@@ -15,6 +15,7 @@ from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import tables, told
 from dlrun.checks._orders import other_order, sorted_columns
 from dlrun.checks._pairing import simple
+from dlrun.checks._ways import misplaced
 
 LEAST, HALF = 100, 0.6
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "split_input_shift", "duplicates_within")
@@ -55,16 +56,24 @@ def label_permutation(subject: Subject) -> Finding:
 
 
 def _other_order(subject: Subject) -> Finding | None:
-    """The finding where targets stand in another order than their inputs, or columns of inputs were sorted one by one."""
+    """The finding where targets, or edges, stand in another order than their inputs, or columns of inputs were sorted one by one."""
+    node = misplaced(subject) if subject.kind == "graph" else None
+    if node:
+        name, one, other = node
+        text = f"nodes and their neighbours tell the targets of nodes {one.strength:.2f} as they are, {other.strength:.2f} with "
+        cause = "edges number the nodes otherwise than the features do: counted from 1, or sorted apart"
+        facts: dict[str, Any] = {"strength": one.strength, "moved": other.strength}
+        step = "build edges and features from one list of nodes"
+        return Finding("warning", f"{text}the edges' nodes put {name}", cause, step, facts, RULE)
     found = other_order(subject)
     if found:
         name, one, other = found
-        numbers = {"strength": one.strength, "undone": other.strength, "order": name}
+        facts = {"strength": one.strength, "undone": other.strength, "order": name}
         text = (
             f"no simple model finds the targets in the inputs (strength {one.strength:.2f}), but {other.strength:.2f} with targets put in "
         )
         cause = "inputs and targets were laid out, or listed, in two orders: they do not belong together"
-        return Finding("warning", f"{text}another order: {name}", cause, "pair them by name or index, and print a few pairs", numbers, RULE)
+        return Finding("warning", f"{text}another order: {name}", cause, "pair them by name or index, and print a few pairs", facts, RULE)
     own = simple(subject).get("rows")
     count = sorted_columns(subject) if own is not None and own.absent() else 0
     if not count or own is None:

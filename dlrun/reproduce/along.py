@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from dlrun.functional.student import interval
 from dlrun.reproduce.bands import spread_of
 from dlrun.reproduce.paper import width_of
-from dlrun.reproduce.scene import Look, Scene, dress_values, hues
+from dlrun.reproduce.scene import Look, Scene, dress_values, hues, whole_share
 from dlrun.reproduce.shown import Panel, best_places, points_along, values_at
 from dlrun.sinks.paint import literal
 from dlrun.sinks.terminal import clip
 from dlrun.study.drawing import DECADES
 from dlrun.study.space import text_of
-
-Bar = tuple[float, tuple[float, float], Look]
 
 
 class Along:
@@ -45,6 +44,7 @@ class Along:
         """Scale and ticks of matplotlib's axis, which is `inches` long on paper; labels that would touch another are left out."""
         if self.log:
             setter("log")
+        axis.axes.set(**{f"{axis.axis_name}lim": self.ends()})
         labels = self._labels()
         shown: list[tuple[float, str]] = []
         taken: list[tuple[float, float]] = []
@@ -56,6 +56,10 @@ class Along:
         axis.set_ticks([at for at, _ in shown], [label if label.startswith("$2^") else literal(label) for _, label in shown])
         axis.set_ticks([] if self.numeric and len(shown) == len(labels) else [self.at(value) for value in self.values], minor=True)
         axis.set_minor_formatter(NullFormatter())
+
+    def ends(self) -> tuple[float, float]:
+        """Of the axis, with room for the outermost marks."""
+        return roomy([self.at(value) for value in self.values], self.log)
 
     def _labels(self) -> list[str]:
         """Powers of two as such where they are no whole numbers."""
@@ -73,6 +77,14 @@ class Along:
         return (places[0] - min(places)) / ((max(places) - min(places)) or 1.0)
 
 
+def roomy(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """From the least to the greatest value, with a twentieth of that more on either side."""
+    places = [math.log(value) for value in values] if log else list(values)
+    low, high = min(places), max(places)
+    room = 0.05 * (high - low) or 0.05 * abs(low) or 0.5
+    return (math.exp(low - room), math.exp(high + room)) if log else (low - room, high + room)
+
+
 def label_of(value: Any) -> str:
     """A value of an axis, short."""
     return f"{value:.3g}" if isinstance(value, float) else clip(text_of(value), 14)
@@ -82,70 +94,84 @@ def _along(scene: Scene, name: str, log: bool) -> Along:
     return Along(next(axis.values for axis in scene.sheet.axes if axis.name == name), log)
 
 
+def beside(axes: Any, place: int, count: int) -> Any:
+    """The data's transform, a little to the side: bars of lines at one value of x stand beside each other."""
+    step = min(3.0, 18 / count)
+    return axes.transData + ScaledTranslation((place - (count - 1) / 2) * step / 72, 0, axes.figure.dpi_scale_trans)
+
+
 def draw_axis(axes: Any, panel: Panel, scene: Scene) -> None:
     """Means over seeds with their intervals."""
-    scale, seen, bars = _along(scene, panel.axis, "x" in scene.logs), list[float](), list[Bar]()
-    looks = hues(panel) if len(panel.points) > 1 else {}
+    scale, looks = _along(scene, panel.axis, "x" in scene.logs), hues(panel) if len(panel.points) > 1 else {}
     lines = [(owner, rest) for owner in panel.owners for rest in panel.points]
-    crosses: dict[float, int] = {}
-    for owner, rest in lines:
+    drawn = _Lines(axes, scene, panel.best)
+    for i, (owner, rest) in enumerate(lines):
         there = points_along(scene.sheet, panel.axis, rest)
         found = [(scale.at(value), values_at(panel, scene.evidence, owner, point)) for value, point in there]
-        _line(axes, found, looks.get(rest) or scene.look(owner), scene, panel.best, seen, bars)
-        _lost(axes, found, looks.get(rest) or scene.look(owner), scene, crosses)
+        drawn.add(found, looks.get(rest) or scene.look(owner), beside(axes, i, len(lines)))
     scale.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
     axes.set_xlabel(literal(clip(panel.axis, 40)))
-    dress_values(axes, panel, scene, seen, False)
-    _bars(axes, bars, seen)
+    dress_values(axes, panel, scene, drawn.seen, False)
+    drawn.bars(whole_share(panel.quantity, drawn.seen))
 
 
-def _line(
-    axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, best: str, seen: list[float], bars: list[Bar]
-) -> None:
-    """Means, joined, the best of them marked; what is drawn goes into `seen`, intervals into `bars`."""
-    points: list[tuple[float, float]] = []
-    whole: list[tuple[float, float]] = []  # a point with a seed that diverged is no best one
-    for x, values in found:
-        finite, lost = spread_of(values)
-        if not finite:
-            continue
-        points.append((x, math.fsum(finite) / len(finite)))
-        whole += [] if lost else [points[-1]]
-        seen += [points[-1][1]]
-        if span := interval(finite):
-            bars.append((x, span, look))
-            seen += [max(span[0], min(finite)), min(span[1], max(finite))]
-    if points:
-        axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=3.6, lw=1.4, zorder=4)
-    if whole and best:
-        place = (min if best == "min" else max)(whole, key=lambda pair: pair[1])
-        axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5)
-        scene.say(f"Star: where the mean over seeds is {'lowest' if best == 'min' else 'highest'}.")
-    if bars:
-        scene.say("Point: mean over seeds; bar: its 95 % interval.")
+class _Lines:
+    """The lines of one panel: `seen` is what sets the ends of the axis, `best` which point of a line is starred."""
 
+    def __init__(self, axes: Any, scene: Scene, best: str) -> None:
+        self.axes, self.scene, self.best = axes, scene, best
+        self.seen: list[float] = []
+        self._bars: list[tuple[float, tuple[float, float], Look, Any]] = []
+        self._crosses: dict[float, int] = {}
 
-def _lost(axes: Any, found: Sequence[tuple[float, Sequence[float]]], look: Look, scene: Scene, crosses: dict[float, int]) -> None:
-    """A cross at the top, in the line's colour, where a seed has no value; `crosses` counts those that stand there."""
-    places = [x for x, values in found if spread_of(values)[1]]
-    if places:
-        scene.say("Cross at the top: a seed of this line has no value there (it diverged, or the event did not happen); it is in no mean.")
+    def add(self, found: Sequence[tuple[float, Sequence[float]]], look: Look, transform: Any) -> None:
+        """Means, joined, the best of them marked; a cross where a seed has no value."""
+        points: list[tuple[float, float]] = []
+        whole: list[tuple[float, float]] = []  # a point with a seed that diverged is no best one
+        for x, values in found:
+            finite, lost = spread_of(values)
+            if finite:
+                points.append((x, math.fsum(finite) / len(finite)))
+                whole += [] if lost else [points[-1]]
+                self._interval(x, finite, look, transform)
+        if points:
+            style = {"color": look.colour, "ls": look.style, "marker": look.marker}
+            self.axes.plot(*zip(*points), ms=3.6, lw=1.4, zorder=4, transform=transform, **style)
+        if whole and self.best:
+            place = (min if self.best == "min" else max)(whole, key=lambda pair: pair[1])
+            self.axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5, transform=transform)
+            self.scene.say(f"Star: where the mean over seeds is {'lowest' if self.best == 'min' else 'highest'}.")
+        self._lost([x for x, values in found if spread_of(values)[1]], look)
+
+    def _interval(self, x: float, finite: Sequence[float], look: Look, transform: Any) -> None:
+        span = interval(finite)
+        self.seen += [min(finite), max(finite)]
+        if span:
+            self._bars.append((x, span, look, transform))
+            self.scene.say("Point: mean over seeds; bar: its 95 % interval.")
+
+    def _lost(self, places: Sequence[float], look: Look) -> None:
+        """A cross at the top, in the line's colour."""
+        if not places:
+            return
+        self.scene.say(
+            "Cross at the top: a seed of this line has no value there (it diverged, or the event did not happen); it is in no mean."
+        )
         style = {"color": look.colour, "ls": "", "marker": "x", "ms": 6, "mew": 1.8, "zorder": 6, "clip_on": False}
-        heights = [1 - 0.045 * crosses.get(x, 0) for x in places]
-        crosses |= {x: crosses.get(x, 0) + 1 for x in places}
-        axes.plot(places, heights, transform=axes.get_xaxis_transform(), **style)
+        heights = [1 - 0.045 * self._crosses.get(x, 0) for x in places]
+        self._crosses |= {x: self._crosses.get(x, 0) + 1 for x in places}
+        self.axes.plot(places, heights, transform=self.axes.get_xaxis_transform(), **style)
 
-
-def _bars(axes: Any, bars: Sequence[Bar], seen: Sequence[float]) -> None:
-    """Intervals; wide ones do not set the ends of the axis, and on a logarithmic one those below 0 reach its lower end."""
-    low, high = axes.get_ylim()
-    if bars and axes.get_yscale() != "log":
-        room = 0.05 * (max(seen) - min(seen)) or 0.05 * abs(seen[0]) or 0.05
-        low, high = min(low, min(seen) - room), max(high, max(seen) + room)
-    for x, (lower, upper), look in bars:
-        lowest = low / 10 if axes.get_yscale() == "log" else lower
-        axes.plot([x, x], [max(lower, lowest), upper], color=look.colour, lw=1.1, zorder=3)
-    axes.set_ylim(low, high)
+    def bars(self, ends: tuple[float, float] | None) -> None:
+        """Intervals. Wide ones do not set the axis' ends (`ends`, or what means and seeds span); below 0 has no place on a logarithmic one."""
+        if not self.seen:
+            return
+        log = self.axes.get_yscale() == "log"
+        low, high = ends or roomy(self.seen, log)
+        for x, (lower, upper), look, transform in self._bars:
+            span = [max(lower, low / 10) if log else lower, upper]
+            self.axes.plot([x, x], span, color=look.colour, lw=1.1, zorder=3, transform=transform)
+        self.axes.set_ylim(low, high)
 
 
 def draw_best(axes: Any, panel: Panel, scene: Scene) -> None:
@@ -156,8 +182,8 @@ def draw_best(axes: Any, panel: Panel, scene: Scene) -> None:
         if y.log
         else f"Best {panel.along}: of each seed."
     )
-    for owner in panel.owners:
-        look = scene.look(owner)
+    for i, owner in enumerate(panel.owners):
+        look, transform = scene.look(owner), beside(axes, i, len(panel.owners))
         points = []
         for value in x.values:
             found = best_places(panel, scene.sheet, scene.evidence, owner, value)
@@ -167,9 +193,11 @@ def draw_best(axes: Any, panel: Panel, scene: Scene) -> None:
             middle, span = math.fsum(shown) / len(shown), interval(shown)
             points.append((x.at(value), math.exp(middle) if y.log else middle))
             if span:
-                axes.plot([points[-1][0]] * 2, [math.exp(end) if y.log else end for end in span], color=look.colour, lw=1.1)
+                axes.plot(
+                    [points[-1][0]] * 2, [math.exp(end) if y.log else end for end in span], color=look.colour, lw=1.1, transform=transform
+                )
         if points:
-            axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=4, lw=1.4, zorder=4)
+            axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=4, lw=1.4, zorder=4, transform=transform)
     x.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
     y.dress(axes.yaxis, axes.set_yscale, scene.inches[1])
     axes.set_xlabel(literal(clip(panel.axis, 40)))

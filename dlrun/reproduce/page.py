@@ -194,15 +194,11 @@ def _provenance(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _runs(sheet: Sheet, evidence: Sequence[SeedEvidence], found: Mapping[str, Any], folder: Path) -> Iterator[str]:
     axes = [axis.name for axis in sheet.axes]
+    there = [(seed.seed, arm, point, run) for seed in evidence for arm, at in seed.arms.items() for point, run in at.items() if run]
     rows = []
-    for seed in evidence:
-        for arm, at in seed.arms.items():
-            for point, run in at.items():
-                if run is None:
-                    continue
-                words = [seed.seed, arm, *(value_text(value) for _, value in point), "diverged" if run.diverged else run.status]
-                words += [run.step, duration(run.seconds), number(run.parameters)]
-                rows.append([*map(text_of, words), link(run.path, folder)])
+    for seed_number, arm, point, run in there:
+        words = [seed_number, arm, *(value_text(value) for _, value in point), "diverged" if run.diverged else run.status]
+        rows.append([*map(text_of, [*words, run.step, duration(run.seconds), number(run.parameters)]), link(run.path, folder)])
     yield f"<h2>Runs</h2><details{' open' if len(rows) <= 60 else ''}><summary>{len(rows)} runs</summary>"
     yield table(["seed", "arm", *axes, "state", "steps", "time", "parameters", "run"], rows) + "</details>"
     if found["missing"]:

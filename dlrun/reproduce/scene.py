@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from dlrun.claims.evidence import Point, SeedEvidence
 from dlrun.reproduce.bands import Events
 from dlrun.reproduce.sheet import Sheet
-from dlrun.reproduce.shown import Panel
+from dlrun.reproduce.shown import Panel, Quantity
 from dlrun.sinks.curves import scale_values
 from dlrun.sinks.paint import COLOURS
 from dlrun.study.drawing import robust_limits
@@ -88,7 +88,7 @@ def dress_values(axes: Any, panel: Panel, scene: Scene, values: Sequence[float],
     if "y" in scene.logs and (finite > 0).all():
         axes.set_yscale("log")
     elif panel.quantity.share:
-        axes.set_ylim(-0.02, 1.03) if np.ptp(finite) > 0.3 and finite.min() >= 0 and finite.max() <= 1 else None
+        axes.set_ylim(*(whole_share(panel.quantity, values) or axes.get_ylim()))
     else:
         scale_values(axes, finite, panel.quantity.name)
     if wild and axes.get_yscale() == "log":
@@ -96,3 +96,10 @@ def dress_values(axes: Any, panel: Panel, scene: Scene, values: Sequence[float],
         axes.set_ylim(10**low, 10**high)
     elif wild:
         axes.set_ylim(*robust_limits(list(finite)))
+
+
+def whole_share(quantity: Quantity, values: Sequence[float]) -> tuple[float, float] | None:
+    """The ends of an axis from 0 to 1, for a share that takes much of it."""
+    finite = [value for value in values if math.isfinite(value)]
+    fills = quantity.share and finite and min(finite) >= 0 and max(finite) <= 1 and max(finite) - min(finite) > 0.3
+    return (-0.02, 1.03) if fills else None

@@ -2,6 +2,7 @@
 
 The catalogue asks for the most frequent target; background and the most frequent tag are just that by nature. So filler is told by where it
 stands: a tail of one value in x and y, of different lengths from row to row. Whether it counts is asked of the loss: its slope there.
+Lengths that come beside such rows must be theirs (`_lengths.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, parts, sample
+from dlrun.checks._lengths import of_other_rows
 from dlrun.checks.shape_contract import main_output
 
 SHARE, ROWS = 0.3, 16
+LENGTHS = "warning: lengths that come beside rows are those of where filler begins on the whole, and not in 20% of the rows"
 RULE = f"warning: more than {SHARE:.0%} of the targets that the loss counts are filler behind the end of rows"
 
 
@@ -23,6 +26,13 @@ RULE = f"warning: more than {SHARE:.0%} of the targets that the loss counts are 
 def padding_share(subject: Subject) -> Finding:
     """Tails of equal values in rows of tokens; the loss's slope at them on the first batch."""
     rows = sample(subject, "train")
+    strange = of_other_rows(rows.x)
+    if strange:
+        name, where, share = strange
+        text = f"{name} holds the lengths of other rows: in {share:.0%} of rows the filler of {where} begins elsewhere, while the lengths "
+        cause = "rows were sorted, or shuffled, and their lengths were not"
+        step = "index rows, lengths and targets by one order"
+        return Finding("warning", f"{text}are the same on the whole", cause, step, {"share": share}, LENGTHS)
     y = rows.y
     if subject.loss_task is None or not isinstance(y, Tensor) or y.dim() != 2 or y.shape[1] < 4 or not is_integer(y) or len(rows) < ROWS:
         return skipped("there are no rows of tokens as targets")

@@ -167,6 +167,32 @@ def test_shifted_targets_of_val_are_a_finding_of_the_run(tmp_path: Path) -> None
     assert [finding["check"] for finding in summary["findings"]] == ["label_permutation"] and summary["findings"][0]["step"] == 100
 
 
+def test_weights_that_decay_away_are_a_finding_of_the_run(tmp_path: Path) -> None:
+    """Half of the weights goes at every step: the norm is soon far below a tenth of the start."""
+    for decay, said in ((5.0, ["weights_watch"]), (0.001, [])):
+        words = (*CLOUDS, "optimizer=sgd", "optimizer.lr=0.1", f"optimizer.weight_decay={decay}", "train.steps=60", "train.eval_every=20")
+        run, summary, _ = runs.start(tmp_path / str(decay), *words, "checks=fast")
+        assert [line["check"] for line in told(run) if line["check"] == "weights_watch"] == said
+        assert [finding["check"] for finding in summary["findings"] if finding["check"] == "weights_watch"] == said
+
+
+def test_statistics_that_never_learn_are_a_finding_of_the_run(tmp_path: Path) -> None:
+    """A batch norm of momentum 1e-4 on activations a hundredth of what its statistics of the start say: another network in eval mode."""
+
+    class normed(nn.Sequential):
+        def __init__(self, *, momentum: float) -> None:
+            super().__init__(nn.Linear(8, 32), nn.BatchNorm1d(32, momentum=momentum), nn.ReLU(), nn.Linear(32, 4))
+            with torch.no_grad():
+                self[0].weight.mul_(0.01), self[0].bias.mul_(0.01)
+
+    plug("model", "normed", normed)
+    for momentum, said in ((1e-4, ["train_eval_gap"]), (0.1, [])):
+        words = (*CLOUDS, "model=normed", f"model.momentum={momentum}", "optimizer=adam", "optimizer.lr=0.003", "train.steps=120")
+        run, summary, _ = runs.start(tmp_path / str(momentum), *words, "train.eval_every=60", "checks=fast")
+        assert [line["check"] for line in told(run) if line["check"] == "train_eval_gap"] == said
+        assert [finding["check"] for finding in summary["findings"] if finding["check"] == "train_eval_gap"] == said
+
+
 def test_nothing_is_said_with_checks_none_and_of_healthy_runs(tmp_path: Path) -> None:
     plug("dataset", "flipped", flipped)
     words = ("dataset=flipped", "task=supervised", "loss=cross_entropy", "train.steps=200", "train.eval_every=100", "checks=none")

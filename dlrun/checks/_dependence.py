@@ -2,15 +2,15 @@
 
 Two questions are asked of a part of the input. Does another value there move the outputs (by more than equal forwards differ)? And does a
 gradient come to it, in float64? A signal that fades over forty layers or two hundred steps moves nothing that a float32 could show, yet
-its path exists: the gradient of a plain network that forgets is 1e-60, not 0. Only what neither reaches is cut off for certain. Two
-questions are asked of a part of the input. Does another value there move the outputs (by more than equal forwards differ)? And does a
+its path exists: the gradient of a plain network that forgets is 1e-60, not 0. Only what neither reaches is cut off for certain.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ class Dependence:
             if isinstance(part, nn.Embedding)
         ]
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), _as_default(torch.float64):  # a forward that makes tensors (a first state) makes them alike
                 seed_generators(run.seed, "check")
                 found = [t for t in tensors(run.task.outputs(run.nets, batch)) if t.is_floating_point() and t.requires_grad]  # type: ignore[attr-defined]
         finally:
@@ -126,6 +126,17 @@ class Dependence:
             return None
         turns = [patched(self.x, leaf, place, leaf.roll(by, 0)) for by in (1, 3, 5) if by < len(leaf)]
         return None if any(self.apart(turn) > 0 for turn in turns) else False
+
+
+@contextmanager
+def _as_default(dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are of `dtype` where nothing else is said."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _note(embedded: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, Any, Any], None]:

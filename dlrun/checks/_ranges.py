@@ -45,7 +45,7 @@ def ranges(subject: Subject) -> Finding:
 
 
 def _said(shape: Form) -> str:
-    bounded = {"bounded": f"{shape.low:g} .. {shape.high:g}", "rectified": "no number below 0", "shares": "shares of 1"}
+    bounded = {"bounded": f"{shape.low:g} .. {shape.high:g}", "rectified": "no number below 0", "shares": "probabilities"}
     return bounded.get(shape.name, "any number")
 
 

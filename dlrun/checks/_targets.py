@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch, leaves
+from dlrun.functional.masks import counts_targets, of_inputs
 
 CLASSIFY = ("classification", "language_model", "sequence", "graph", "other")
 IGNORED = -100
@@ -84,10 +85,12 @@ def read(kind: str, out: Tensor, batch: Batch) -> Targets:
     y = batch.get("y")
     if kind == "vae":
         return _made_again(out, batch)
-    mask, name = batch.get("mask"), "y"
-    if y is None or kind == "contrastive" or (isinstance(mask, Tensor) and (not isinstance(y, Tensor) or mask.shape != y.shape)):
+    given, name = batch.get("mask"), "y"
+    mask = given if isinstance(given, Tensor) and counts_targets(given, y) else None
+    if y is None or kind == "contrastive" or (given is not None and mask is None and not of_inputs(given, batch.get("x"))):
         return Targets("none")
-    mask = mask.bool() if isinstance(mask, Tensor) else None
+    if mask is not None:
+        mask = mask.reshape(*mask.shape, *[1] * (y.dim() - mask.dim())).expand(y.shape)
     found = [leaf for leaf in leaves(y) if leaf.dim() and leaf.numel()]
     if kind in CLASSIFY:
         for leaf in found:

@@ -38,6 +38,8 @@ COSTLY = 1.15
 STEPS = 30
 """Steps of training within which a start that is merely over-confident (distances, cosines times a factor) mends itself."""
 KNOWS = 0.75
+LOGS = 1e-3
+"""How far the sum of probabilities may be from 1, in its logarithm."""
 FAR = 5.0
 RULE = (
     f"error: last layer's gain > {GAIN} and shuffled targets cost > {COSTLY} x expected, or loss and shuffled loss > {FAR:g} x expected; "
@@ -185,12 +187,21 @@ def reference(subject: Subject, run: Run, outputs: Any, batch: Batch) -> tuple[f
         count = round(math.exp(known))
         return known, f"ln {count}" if abs(math.log(max(count, 1)) - known) < 1e-6 else "expected for this task"
     try:
-        value = float(subject.loss_of(run, map_leaves(torch.zeros_like, outputs), batch))
+        value = float(subject.loss_of(run, map_leaves(_nothing, outputs), batch))
     except TypeError:  # outputs of a form of their own: a distribution, an object
         return None, ""
     except (RuntimeError, ValueError, ArithmeticError):  # a loss that is not defined there (a variance of 0)
         return None, ""
     return (value, _named(run, value)) if math.isfinite(value) else (None, "")
+
+
+def _nothing(out: Tensor) -> Tensor:
+    """Outputs that tell no class from another: zeros, or equal log-probabilities where outputs are such."""
+    for axis in (-1, 1) if out.is_floating_point() and out.dim() > 1 else ():
+        classes = out.shape[axis]
+        if classes > 1 and float(out.detach().float().logsumexp(axis).abs().max()) < LOGS:
+            return torch.full_like(out, -math.log(classes))
+    return torch.zeros_like(out)
 
 
 def _named(run: Run, value: float) -> str:

@@ -2,7 +2,7 @@
 
 The catalogue's rule (rows that sum to 1) is exact for a softmax, but not for a tanh, a scaled sigmoid, or a softmax inside the loss. So the
 question is put to the loss: what do the best outputs of this form cost, beside the best of all? Behind a softmax the cross-entropy of C
-classes cannot fall below ln(1 + (C - 1)/e), 1.46 of ln 10 = 2.30. Probabilities for a loss that takes probabilities, log shares for a
+classes cannot fall below ln(1 + (C - 1)/e), 1.46 of ln 10 = 2.30. Probabilities for a loss that takes them, log-probabilities for a
 negative log-likelihood, bounded outputs for targets within these bounds all reach the best of all.
 """
 
@@ -90,8 +90,8 @@ def _beyond(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding | Non
 
 
 def _said(shape: Form) -> str:
-    said = {"bounded": f"bounded to {shape.low:g} .. {shape.high:g}", "rectified": "never below 0", "logs": "log shares of classes"}
-    return {"free": "free", "shares": "shares that sum to 1", **said}[shape.name]
+    said = {"bounded": f"bounded to {shape.low:g} .. {shape.high:g}", "rectified": "never below 0", "logs": "log-probabilities"}
+    return {"free": "free", "shares": "probabilities that sum to 1", **said}[shape.name]
 
 
 def _of_classes(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
@@ -133,7 +133,7 @@ def _twice(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding | None
     moved = asked.at(asked.out + 1.0)
     if abs(moved - asked.at(asked.out)) > 1e-4:
         return None
-    text = "outputs are log shares, and the loss takes the log-softmax again: harmless, for it changes nothing"
+    text = "outputs are log-probabilities, and the loss takes the log-softmax again: harmless, for it changes nothing"
     return Finding("info", text, numbers=numbers, threshold=RULE)
 
 

@@ -24,7 +24,8 @@ from dlrun.run import Run
 
 ROWS = 7
 """A prime: an axis of another meaning has this size by chance seldom."""
-SLACK = 1e-5
+SLACK, EXACT = 1e-5, 1e-6
+"""Bounds beside the noise of equal forwards; the second one where these are equal to the bit."""
 RULE = f"rows beside an exchanged one change by less than 10 x equal forwards + {SLACK:g} x the largest output"
 
 
@@ -70,6 +71,12 @@ def sample_independence(subject: Subject) -> Finding:
             "ok" if mixed else "info", "rows depend on each other, as declared" if mixed else text, numbers=numbers, threshold=RULE
         )
     if not mixed:
+        moved = _by_place(setting)
+        if moved > numbers["bound"]:
+            text = f"in eval mode the outputs of rows change by {moved:.3g} when the rows of the batch change places"
+            cause = "something is chosen by the number of the row in the batch: positions or weights counted along axis 0"
+            step = "count positions along the axis of time: torch.arange(x.shape[1])"
+            return Finding("error", text, cause, step, numbers | {"by_place": moved}, RULE)
         return Finding("ok", "in eval mode each row's output depends on that row alone", numbers=numbers, threshold=RULE)
     return _mixed(setting, numbers)
 
@@ -120,6 +127,19 @@ def _mixing(setting: Setting) -> dict[str, Any] | None:
             tried = True
             change, share = max(change, float(moved.max())), max(share, float((moved > bound).float().mean()))
     return {"change": change, "bound": bound, "share_of_rows": share, "rows": rows} if tried else None
+
+
+def _by_place(setting: Setting) -> float:
+    """How far outputs of rows move when the rows of the batch are turned round; 0 where rows have no place on axis 0, or each its noise."""
+    rows, subject = len(setting.batch), setting.subject
+    with_noise = tensors(subject.outputs(setting.run, setting.batch, training=False, key="other noise"))
+    if gap([t.float() for t in with_noise if t.is_floating_point() and t.dim()], setting.out(setting.batch)) > 0:
+        return 0.0
+    turned: Batch = setting.batch.map(lambda t: t.flip(0) if t.dim() and len(t) == rows else t)
+    pairs = list(zip(setting.out(setting.batch), setting.out(turned)))
+    placed = [(a, b.flip(0)) for a, b in pairs if a.shape == b.shape and len(a) == rows and gap(a, b) > 0]
+    whole = all(a.shape == b.shape and (len(a) == rows or gap(a, b) == 0) for a, b in pairs)
+    return gap([a for a, _ in placed], [b for _, b in placed]) if whole else 0.0
 
 
 def _exchange(batch: Batch, other: Batch, row: int) -> Batch:
@@ -195,7 +215,8 @@ def _carried(setting: Setting) -> Finding | None:
             fresh.out(batch)
         outputs.append(fresh.out(setting.batch))
     one, same, after = outputs
-    bound = 10 * gap(one, same) + SLACK * largest(one)
+    floor = gap(one, same)
+    bound = 10 * floor + (SLACK if floor else EXACT) * largest(one)
     moved = gap(one, after)
     if moved <= bound or [t.shape for t in one] != [t.shape for t in after]:
         return None

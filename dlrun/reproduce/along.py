@@ -95,8 +95,8 @@ def _along(scene: Scene, name: str, log: bool) -> Along:
 
 
 def beside(axes: Any, place: int, count: int) -> Any:
-    """The data's transform, a little to the side: bars of lines at one value of x stand beside each other."""
-    step = min(3.0, 18 / count)
+    """The data's transform, a little to the side: bars of several lines at one value of x stand beside each other."""
+    step = min(2.2, 6 / count)
     return axes.transData + ScaledTranslation((place - (count - 1) / 2) * step / 72, 0, axes.figure.dpi_scale_trans)
 
 
@@ -136,10 +136,10 @@ class _Lines:
                 self._interval(x, finite, look, transform)
         if points:
             style = {"color": look.colour, "ls": look.style, "marker": look.marker}
-            self.axes.plot(*zip(*points), ms=3.6, lw=1.4, zorder=4, transform=transform, **style)
+            self.axes.plot(*zip(*points), ms=3.6, lw=1.4, zorder=4, **style)
         if whole and self.best:
             place = (min if self.best == "min" else max)(whole, key=lambda pair: pair[1])
-            self.axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5, transform=transform)
+            self.axes.plot(*place, "*", color=look.colour, ms=9.5, mec="black", mew=0.7, zorder=5)
             self.scene.say(f"Star: where the mean over seeds is {'lowest' if self.best == 'min' else 'highest'}.")
         self._lost([x for x, values in found if spread_of(values)[1]], look)
 
@@ -163,7 +163,7 @@ class _Lines:
         self.axes.plot(places, heights, transform=self.axes.get_xaxis_transform(), **style)
 
     def bars(self, ends: tuple[float, float] | None) -> None:
-        """Intervals. Wide ones do not set the axis' ends (`ends`, or what means and seeds span); below 0 has no place on a logarithmic one."""
+        """Intervals. Wide ones do not set the axis' ends (`ends`, or what the seeds span); what is below 0 has no place on a log axis."""
         if not self.seen:
             return
         log = self.axes.get_yscale() == "log"
@@ -197,7 +197,7 @@ def draw_best(axes: Any, panel: Panel, scene: Scene) -> None:
                     [points[-1][0]] * 2, [math.exp(end) if y.log else end for end in span], color=look.colour, lw=1.1, transform=transform
                 )
         if points:
-            axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=4, lw=1.4, zorder=4, transform=transform)
+            axes.plot(*zip(*points), color=look.colour, ls=look.style, marker=look.marker, ms=4, lw=1.4, zorder=4)
     x.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
     y.dress(axes.yaxis, axes.set_yscale, scene.inches[1])
     axes.set_xlabel(literal(clip(panel.axis, 40)))

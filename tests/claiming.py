@@ -59,3 +59,8 @@ def verdict(text: str, seeds: Sequence[SeedEvidence], names: Names = NAMES) -> J
 def margins(values: Sequence[float], text: str = 'a["val/x"].final >= 0') -> Judged:
     """The judgement on seeds with these margins; None stands for an event that did not happen, which the claim reads as well."""
     return verdict(text, [seed(number, a=run({"val/x": [value]})) for number, value in enumerate(values)])
+
+
+def steps(*late: int | None) -> list[SeedEvidence]:
+    """Seeds whose arm `a` saw the event `late` at these steps, None: never."""
+    return [seed(number, a=run(events={} if step is None else {"late": step})) for number, step in enumerate(late)]

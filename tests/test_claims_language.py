@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
-
 import pytest
 from claiming import GRID, NAMES
 
@@ -218,59 +215,6 @@ def test_a_baseline_is_a_number_of_one_seed() -> None:
             expression(text, NAMES)
     with pytest.raises(UsageError, match="this number has a value for every lr and width"):
         expression("a.steps", GRID)
-
-
-HOSTILE = [
-    "__import__('os').system('true') > 1", "().__class__.__bases__[0].__subclasses__() > 1", "a.__class__ > 1", "a.late.__init__ > 1",
-    'a["test/x"].__class__ > 1', "(lambda: 1)() > 1", "[x for x in (1,)] > 1", "{1: 2} > 1", "f'{a}' > 1", "(x := 1) > 1", "await a > 1",
-    "yield > 1", "a.steps if a.steps > 1 else 2", "open('/etc/passwd') > 1", "eval('1') > 1", "print(1) > 1", "a.steps @ 2 > 1", "... > 1",
-    "None > 1", "b'x' > 1", "a.steps > 1 if 1 else 2", "breakpoint() > 1", "globals()['x'] > 1", "a.steps.real > 1", "(1).bit_length() > 1",
-    "'x'.format(a) > 1", "~a.steps > 1", "a.steps >> 1 > 1", "1 > \x00", "a\u202e.steps > 1", "\ud800 > 1", "*a, > 1",
-    "at(a.steps, __class__=1) > 1", "min(__builtins__, 1) > a.steps", "a.steps > -(-(-(", "é > 1", "１ > a.steps if 1 else 2",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:30])
-def test_nothing_is_called_or_looked_up(text: str) -> None:
-    wrong(text)
-    wrong(text, GRID)
-
-
-PIECES = [
-    "a", "b", "zz", "barrier", "lr", "width", "late", '["test/x"]', '["', "[", "]", "(", ")", ".final", ".step", ".at(", ".mean(3)",
-    ".", ",", " >= ", " < ", " and ", " or ", "not ", " + ", " - ", " * ", " / ", " ** ", "==", "=", ":=", "2", "99999999", "1e308",
-    ".5", "log", "exp(", "min(", "argmin(", "slope(", "at(", "lr=1", "every(", "median(", "share(", "__class__", "lambda ", "*", "{",
-    "}", "'", '"', "\\", "#", ";", "\n", "\x00", "\u202e", "é", "if", "else", "for", "in", "is", "None", "True", "_", "~", "%", "@",
-    "**", "f'", "b'", "1j", "0x1", "1or",
-]  # fmt: skip
-
-
-def test_whatever_is_written_is_a_claim_or_one_line() -> None:
-    draw = random.Random(0)
-    began = time.process_time()
-    taken = 0
-    for _ in range(6000):
-        text = "".join(draw.choice(PIECES) for _ in range(draw.randrange(1, 25)))
-        if draw.random() < 0.5:
-            good = draw.choice(GOOD + GOOD_GRID)
-            cut = draw.randrange(len(good))
-            text = good[:cut] + draw.choice(PIECES) + good[cut + draw.randrange(3) :]
-        try:
-            condition(text, draw.choice([NAMES, GRID]))
-            taken += 1
-        except UsageError as error:
-            assert len(error.lines) == 1 and error.lines[0].isprintable() and len(error.lines[0]) < 800, text
-    assert taken > 10, "else nothing but refusals was tried"
-    assert time.process_time() - began < 60
-
-
-@pytest.mark.parametrize(
-    "text", ["2**2**2**99 > a.steps", "9**9**9**9**9 < a.steps", "exp(exp(exp(9))) > a.steps", "a.steps**" * 18 + "9 > 1"]
-)
-def test_huge_powers_are_read_at_once(text: str) -> None:
-    began = time.process_time()
-    condition(text, NAMES)
-    assert time.process_time() - began < 1
 
 
 def test_every_word_has_a_form_that_can_be_said() -> None:

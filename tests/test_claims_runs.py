@@ -185,7 +185,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(folder: Path, n
 def test_forged_values_are_refused_in_one_line(tmp_path: Path) -> None:
     rng = random.Random(3)
     seen = {"read": 0, "refused": 0}
-    for number in range(300):
+    for number in range(120):
         folder = write(tmp_path / str(number))
         name = rng.choice(["summary.json", "config.yaml", "metrics.jsonl"])
         if name == "summary.json":
@@ -198,4 +198,4 @@ def test_forged_values_are_refused_in_one_line(tmp_path: Path) -> None:
             (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         seen["read" if refused(folder) == "read" else "refused"] += 1
         shutil.rmtree(folder)
-    assert min(seen.values()) > 20
+    assert min(seen.values()) > 10

@@ -9,7 +9,7 @@ import stat
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dlrun.claims.evidence import RunEvidence, Series
 from dlrun.claims.names import defined
@@ -133,20 +133,23 @@ def _series(path: Path) -> dict[str, Series]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file of JSON objects; one that is cut short at the end, where a process was killed, is left out."""
+    shown = printable(str(path))
     try:
         with open(os.open(path, READ), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise MissingError(f"{printable(str(path))} is not a regular file")
+                raise MissingError(f"{shown} is not a regular file")
             if status.st_size > MOST_BYTES:
-                raise MissingError(f"{printable(str(path))} is larger than {MOST_BYTES >> 20} MiB: it is not one of dlrun's")
-            for number in range(1, MOST_VALUES):
-                line = file.readline(MOST_LINE)
-                if not line.endswith(b"\n") and len(line) < MOST_LINE:
-                    return
-                yield _row(line, f"{printable(str(path))}:{number}")
+                raise MissingError(f"{shown} is larger than {MOST_BYTES >> 20} MiB: it is not one of dlrun's")
+            yield from (_row(line, f"{shown}:{number}") for number, line in enumerate(_lines(file), 1))
     except OSError as error:
-        raise MissingError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+        raise MissingError(f"{shown} cannot be read: {error.strerror}") from None
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Whole lines, and one that is too long to be one."""
+    while (line := file.readline(MOST_LINE)).endswith(b"\n") or len(line) == MOST_LINE:
+        yield line
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:

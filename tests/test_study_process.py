@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.config.memory import packed, unpacked
+from dlrun.study.freezing import Freezer
 from dlrun.study.owners import is_gone
 from dlrun.study.pool import Pool
 from dlrun.study.process import Forked
@@ -111,3 +114,30 @@ def test_two_threads_in_a_fork_give_the_bits_of_a_run_alone(tmp_path: Path) -> N
     (swept,) = tmp_path.glob("outputs/sweeps/*/runs/00000-s1/checkpoints/*/model.safetensors")
     (alone,) = tmp_path.glob("alone/checkpoints/*/model.safetensors")
     assert swept.read_bytes() == alone.read_bytes()
+
+
+def test_what_hydra_composed_is_handed_on_whole_or_not_at_all() -> None:
+    model, task = (("model",), "mlp"), (("task",), "classification")
+    nodes = {("model",): {"width": 8, "lr": 0.1, "none": None, "deep": {"list": [1, 2.5, "a"]}}, ("task",): {"nan": "x"}}
+    memory = {(model, task): nodes, (task,): {("task",): {"weights": {0: 1.0}}}}
+    entries = packed(memory)
+    assert unpacked(json.loads(json.dumps(entries))) == {(model, task): nodes}, "JSON would make the key 0 a text"
+
+
+def test_a_worker_that_was_given_it_composes_without_hydra(tmp_path: Path) -> None:
+    freezer = Freezer(("dataset=moons", "model=mlp", "model.width=16", "optimizer.lr=0.5"))
+    text = freezer.cell(0, []).jobs[0].text
+    (tmp_path / "config.yaml").write_text(text)
+    code = """
+import json, sys
+from dlrun.config.dump import dump
+from dlrun.config.composing import compose
+from dlrun.config.memory import unpacked
+config = compose([], from_file="config.yaml", memory=unpacked(json.loads(sys.argv[1])))
+assert not [name for name in sys.modules if name.split(".")[0] in ("hydra", "omegaconf", "torch")]
+print(dump(config.saved), end="")
+"""
+    command = [sys.executable, "-P", "-c", code, json.dumps(packed(freezer.memory))]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    said = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert said.stdout == text

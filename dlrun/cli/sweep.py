@@ -28,6 +28,7 @@ def run(arguments: Arguments) -> int:
     try:
         if backend == "local":
             pool.start()  # before anything slow is imported here
+        from dlrun.config.memory import packed
         from dlrun.study.engine import Means, run_study
         from dlrun.study.guide import Guide
 
@@ -45,7 +46,8 @@ def run(arguments: Arguments) -> int:
             console.line(note)
         console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
         folder_of = config_dir(arguments)
-        means = Means(tuple(arguments.plugins), None if folder_of is None else str(folder_of), guide=guide)
+        named = (tuple(arguments.plugins), None if folder_of is None else str(folder_of))
+        means = Means(*named, guide=guide, composed=packed(asked.freezer.memory))
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
         _document({**found, "exit_code": code})

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrun.config.memory import packed
 from dlrun.errors import MissingError
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
@@ -44,6 +43,7 @@ class Means:
     """What the command line named besides the question: plugins to import, where YAML lies, leases, and what guides a search.
 
     `outcome` takes the place of the table at the end, where runs are not compared by a goal's value: (document, exit code) from the driver.
+    `composed`: what Hydra made of parts while cells were frozen (`config.memory`).
     """
 
     plugins: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class Means:
     lease: float = LEASE_SECONDS
     guide: Leader | None = None
     outcome: Callable[[Ledger], tuple[dict[str, Any], int]] | None = None
+    composed: tuple[Any, ...] = ()
 
 
 def run_study(
@@ -96,10 +97,9 @@ class Driver:
         self.goal = self.guide.settle(ledger) if self.guide else question.goal
         goal = (self.goal.metric, self.goal.direction) if self.goal else None
         named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
-        kept: dict[str, Any] = {}
-        if self.guide:
-            kept = {"stay": self.guide.stays, "prune": self.guide.every, "composed": packed(self.guide.memory)}
-        self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, **kept, valued=means.outcome is None)
+        kept: dict[str, Any] = {"stay": self.guide.stays, "prune": self.guide.every} if self.guide else {}
+        kept |= {"valued": means.outcome is None, "composed": means.composed}
+        self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, **kept)
         self.begun = time.monotonic()
         self.since = 0.0
         self.stopped: str | None = None
@@ -129,7 +129,11 @@ class Driver:
             self.console.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return self._result()
+        if self.setting.stay:
+            self.pool.signal(signal.SIGTERM)
+        result = self._result()  # while the workers see that all is done, and leave
+        self._let_go()
+        return result
 
     def _enter(self, cells: Sequence[Cell]) -> None:
         asked = {key: value for key, value in asdict(self.question).items() if key not in ("trials", "timeout")}
@@ -144,7 +148,6 @@ class Driver:
     def _result(self) -> tuple[dict[str, Any], int]:
         if self.outcome is not None:
             found, code = self.outcome(self.ledger)
-            self._keep_outputs()
             return found, EXIT[self.stopped] if self.stopped in EXIT else self.code or code
         found = table(self.ledger, self.folder, self.goal, time.monotonic() - self.begun)
         write_csv(self.ledger, self.folder)
@@ -152,15 +155,19 @@ class Driver:
         self.console.table(title, columns, rows)
         for text in [*remarks(found), *(self.guide.remarks(found) if self.guide else ())]:
             self.console.line(text)
-        self._keep_outputs()
         self.console.line(f"{self.folder}: results.csv, runs/")
         if self.stopped in EXIT:
             self.console.line("stopped, all saved; the same command goes on", "warning")
             return found, EXIT[self.stopped]
         return found, self.code or int(any(cell["state"] != "finished" for cell in found["cells"] if cell["state"] != "pruned"))
 
-    def _keep_outputs(self) -> None:
-        """What parts printed while workers had them."""
+    def _let_go(self) -> None:
+        """Wait for the workers' ends; keep what parts printed while they had them."""
+        deadline = time.monotonic() + 2.0
+        while self.pool.processes and time.monotonic() < deadline:
+            for process, said in self.pool.listen(QUIET_SECONDS):
+                if said is None:
+                    self.pool.end(process)
         if self.pool.outputs:
             with open(self.folder / "workers.log", "a", encoding="utf-8") as file:
                 file.write("\n".join(self.pool.outputs))
@@ -190,16 +197,15 @@ class Driver:
                 self._look()
                 return
             now = time.monotonic()
-            if now - looked >= TICK_SECONDS or not self.pool.processes or self._nearly_done:
+            if now - looked >= TICK_SECONDS or not self.pool.processes or self._due:
                 looked = now
                 if not self._look() and not self.stopped:
-                    self._let_go()
                     return
                 self._free()
             if self.question.timeout is not None and now - self.begun > self.question.timeout:
                 self._stop(f"the study's {self.question.timeout:g} s are over", 75)
 
-    _nearly_done = False
+    _due, _left = False, 0
 
     def _look(self) -> int:
         """Show the ledger; say failures that are new. Returns how many jobs are open."""
@@ -219,9 +225,9 @@ class Driver:
                 self.console.line(f"{names} failed alike, and none has finished: the others are not tried", "error")
             self._stop("failures alike", 1)
         left = sum(row["state"] not in DONE for row in rows)
-        self._nearly_done = left <= len(self.pool.processes)
+        self._left, self._due = left, left <= len(self.pool.processes)
         goal = self.goal or self._goal(rows)
-        self.view.show(rows, goal, self.ledger.clock(), self.ledger.newest())
+        self.view.show(rows, goal, self.ledger)
         return int(self._guided(rows)) or left
 
     def _guided(self, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -249,16 +255,6 @@ class Driver:
             if is_gone(owner):
                 self.ledger.died(owner, "its process is gone", own_fault=False)
 
-    def _let_go(self) -> None:
-        """All is done: the workers see it and leave; those that would wait for more are told."""
-        if self.setting.stay:
-            self.pool.signal(signal.SIGTERM)
-        deadline = time.monotonic() + 2.0
-        while self.pool.processes and time.monotonic() < deadline:
-            for process, said in self.pool.listen(QUIET_SECONDS):
-                if said is None:
-                    self.pool.end(process)
-
     def _heard(self, process: Place, said: list[dict[str, Any]] | None) -> None:
         """A message, or the end of a worker."""
         for message in said or ():
@@ -266,8 +262,9 @@ class Driver:
                 for text in message["lines"]:
                     self.console.line(text, "error")
                 self._stop(message["lines"][0], message["code"])
-            if message["event"] == "ended":
-                self._nearly_done = True
+            if message["event"] == "ended":  # to look costs the workers a core for some milliseconds
+                self._left -= 1
+                self._due = self._due or message["failed"] or self._left <= len(self.pool.processes)
         if said is None:
             self._ended(process)
 

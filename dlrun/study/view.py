@@ -8,7 +8,7 @@ from typing import Any
 
 from dlrun.sinks.console import Console
 from dlrun.sinks.terminal import clean, duration, number
-from dlrun.study.ledger import DONE
+from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.plan import Goal
 
 PLAIN_SECONDS = 10.0
@@ -36,13 +36,13 @@ class View:
         if row["attempt"]:  # values that do not go together never had a run
             self.console.line(f"  {folder}", "dim")
 
-    def show(self, rows: Sequence[Row], goal: Goal | None, clock: float, readings: Mapping[int, tuple[int, float]]) -> None:
+    def show(self, rows: Sequence[Row], goal: Goal | None, ledger: Ledger) -> None:
         """Where the study stands."""
         if self.console.live:
-            self.console.panel([headline(rows, goal, clock, self.planned), *self._running(rows, readings)])
+            self.console.panel([headline(rows, goal, ledger.clock(), self.planned), *self._running(rows, ledger.newest())])
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            self.console.line(headline(rows, goal, clock, self.planned))
+            self.console.line(headline(rows, goal, ledger.clock(), self.planned))
 
     def _running(self, rows: Sequence[Row], readings: Mapping[int, tuple[int, float]]) -> list[str]:
         running = [row for row in rows if row["state"] == "running"]

@@ -101,7 +101,7 @@ class Worker:
             self.ledger.finish(job.id, job.attempt, outcome["value"], outcome)
         else:
             self.ledger.release(job.id, job.attempt, f"{outcome['status']}")
-        self.say("ended", cell=job.cell, seed=job.seed)
+        self.say("ended", cell=job.cell, seed=job.seed, failed=isinstance(outcome, Failure))
 
     def _outcome(self, job: Taken, stop: Stop) -> dict[str, Any] | Failure:
         from dlrun.study.trainer import place_of

@@ -28,6 +28,7 @@ TWO = ("train.steps=2", "train.checkpoint_every=1", "train.eval_every=0", "train
 REGRESSION = ("dataset=line", "task=supervised", "model=linear")
 BINARY = ("dataset=side", "task=supervised", "model=linear")
 RING = ("task=gan", "dataset=ring")
+SINES = ("task=maml", "dataset=sine_tasks", "dataset.n=400", "model.width=16", "model.depth=1")
 TEXT = (
     "task=language_model",
     "dataset=text_file",
@@ -74,6 +75,7 @@ TASKS = {
     "contrastive": VIEWS,
     "vae": ("task.latent=8",),
     "diffusion": ("dataset=moons", "task.timesteps=5"),
+    "maml": SINES,
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -88,10 +90,11 @@ DATASETS = {
     "grammar": GRAMMAR,
     "graphs": GRAPHS,
     "modular_addition": ("model=embedding_sum",),
+    "sine_tasks": SINES,
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
-EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None}
+EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear_probe": (MLP, ("rows=200",)),

@@ -54,6 +54,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "autoencoder": (),
     "vae": ("task.latent=8",),
     "diffusion": ("dataset=ring",),
+    "maml": ("dataset=sine_tasks", "dataset.n=400", "model.activation=tanh", "model.width=16", "dataset.unit=5.0"),
 }
 COUPLED = {"contrastive"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
 

@@ -40,7 +40,10 @@ IDS = [f"{name}-{spec.kind}-{len(changed)}" for name, spec, changed in CASES]
 
 
 def test_every_task_is_tried() -> None:
-    apart = {"contrastive"}  # its loss is of a whole batch: tests/test_parts_contrastive.py
+    apart = {
+        "contrastive",
+        "maml",
+    }  # couples rows; rows are tasks: see test_parts_contrastive.py, test_parts_maml.py
     assert {name for name, *_ in CASES} | apart == set(registry.builtin_names("task"))
 
 

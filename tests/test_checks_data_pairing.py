@@ -179,3 +179,32 @@ def test_lengths_of_other_rows() -> None:
     assert of_other_rows({"ids": ids, "length": lengths}) is None
     found = of_other_rows({"ids": ids[lengths.argsort()], "length": lengths})
     assert found is not None and found[0] == "x.length"
+
+
+class Faces(torch.utils.data.Dataset[Any]):
+    """A bright spot, where it is or how large; mirrored in training, and `where` with it or not."""
+
+    def __init__(self, rows: int, seed: int, how: str) -> None:
+        place = torch.rand(rows, 2, generator=draw(seed)) * 8 + 4
+        size = torch.rand(rows, generator=draw(seed + 1)) + 1 if how == "size" else torch.full((rows,), 1.5)
+        row, column = torch.arange(16)[None, :, None], torch.arange(16)[None, None]
+        away = (row - place[:, 0, None, None]) ** 2 + (column - place[:, 1, None, None]) ** 2
+        self.x, self.how = torch.exp(-away / (2 * size**2)[:, None, None])[:, None], how
+        self.y = size[:, None] if how == "size" else place / 8 - 1
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.x[index], self.y[index].clone()
+        if self.how and random.random() < 0.5:
+            x = x.flip(-1)
+            y[-1:] = 15 / 8 - 2 - y[-1:] if self.how == "both" else y[-1:]
+        return x, y
+
+
+@pytest.mark.parametrize(("how", "loud"), [("picture", True), ("both", False), ("size", False)])
+def test_places_in_mirrored_pictures(how: str, loud: bool) -> None:
+    given = lambda: Splits(Faces(300, 1, how), Faces(200, 3, "size" if how == "size" else ""), Faces(50, 5, how))  # noqa: E731
+    finding = asked("augmentation_keeps_label", given, "loss=squared", "task.kind=regression")
+    assert (finding.level == "warning") == loud

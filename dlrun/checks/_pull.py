@@ -63,17 +63,22 @@ def refusal(probe: Probe | None, known: int | None) -> str | None:
 
 
 def is_likelihood(probe: Probe, layout: Layout) -> bool:
-    """Whether outputs that are all alike cost ln C: the loss is the cross-entropy of C classes, of logits or of (log-)probabilities."""
-    logs = -math.log(layout.classes)
-    return any(_costs_ln(probe, layout, value) for value in (0.0, logs, 1 / layout.classes))
+    """Whether outputs that are all alike cost ln C, and a little else where they are others: the loss is the cross-entropy of C classes.
+
+    Of logits nothing changes, log-probabilities that are smaller by 1 cost 1 more, probabilities half as large cost ln 2 more.
+    """
+    ln, share = math.log(layout.classes), 1 / layout.classes
+    readings = (((0.0, 0.0), (1.0, 0.0)), ((-ln, 0.0), (-ln - 1, 1.0)), ((share, 0.0), (share / 2, math.log(2))))
+    return any(all(_costs(probe, value, ln + more, 0.02 * ln) for value, more in reading) for reading in readings)
 
 
-def _costs_ln(probe: Probe, layout: Layout, value: float) -> bool:
+def _costs(probe: Probe, value: float, expected: float, slack: float) -> bool:
+    """Whether outputs that are all `value` cost what is expected."""
     try:
         loss = probe.at(torch.full_like(probe.out, value))
     except Exception:
         return False
-    return math.isfinite(loss) and abs(loss - math.log(layout.classes)) < 0.02 * math.log(layout.classes)
+    return math.isfinite(loss) and abs(loss - expected) < slack
 
 
 def pulls(probe: Probe, form: Form) -> list[tuple[Tensor, Tensor]]:

@@ -95,7 +95,7 @@ def alike(asked: Probe, shape: Form) -> Finding | None:
     y = asked.batch.get("y")
     if not isinstance(y, Tensor) or y.is_floating_point() or y.dtype == torch.bool or y.dim() != 1 or not asked.steady:
         return None
-    if asked.out.dim() > 2 or len(asked.out) != len(y) or asked.kind in ("contrastive", "gan", "vae"):
+    if asked.out.dim() > 2 or len(asked.out) != len(y) or asked.kind in ("regression", "contrastive", "gan", "vae"):
         return None
     classes = y[y >= 0].unique().tolist()
     if not 3 <= len(classes) <= MOST_CLASSES or len(y) < ROWS:
@@ -110,10 +110,18 @@ def alike(asked: Probe, shape: Form) -> Finding | None:
     top = max(float(slope.abs().max()) for slope in slopes)
     for i, one in enumerate(slopes):
         for j in range(i):
-            if top > 0 and float(one.abs().max()) > 0 and float((one - slopes[j]).abs().max()) <= 1e-6 * top:
+            same = top > 0 and float(one.abs().max()) > 0 and float((one - slopes[j]).abs().max()) <= 1e-6 * top
+            if same and _alike_between(asked, y, classes[i], classes[j]):
                 text = (
                     f"the loss cannot tell class {classes[j]} from class {classes[i]}: both give the same slope, wherever the outputs are"
                 )
                 cause = "targets are cut, compared or encoded so that two classes become one (clamp, >= for >, a table one row short)"
                 return Finding("warning", text, cause, "print what the loss makes of each class", {"classes": classes}, "no two are alike")
     return None
+
+
+def _alike_between(asked: Probe, y: Tensor, one: int, two: int) -> bool:
+    """Whether they are alike at outputs between the two numbers as well: an absolute error tells them apart there alone."""
+    z = torch.full_like(asked.out, (one + two) / 2)
+    first, second = (_slope(asked, z, asked.batch.replace(y=torch.full_like(y, value))) for value in (one, two))
+    return float((first - second).abs().max()) <= 1e-6 * float(first.abs().max())

@@ -7,6 +7,7 @@ they may cancel, and nothing tells the columns apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from dlrun.batch import leaves
 from dlrun.checks._forms import Form
 from dlrun.checks._frame import Finding, Subject, tensors
 from dlrun.checks._probe import Probe, put
-from dlrun.checks._targets import layouts_of
+from dlrun.checks._targets import Targets, layouts_of
 from dlrun.noise import seed_generators
 
 DRAWS, ENOUGH, WIDEST = 4, 12, 1024
@@ -96,6 +97,17 @@ def _trained(subject: Subject, asked: Probe, out: Tensor) -> bool:
             return False
         slopes = torch.autograd.grad(found[place].sum(), weights, allow_unused=True)
     return any(slope is not None for slope in slopes)
+
+
+def others(asked: Probe) -> Iterator[Probe]:
+    """The probe of each further output that has a tensor of numbers of its own shape among several targets."""
+    known = [leaf for leaf in leaves(asked.batch.get("y", ())) if leaf.is_floating_point() and leaf.dim() > 1]
+    if asked.kind in ("contrastive", "gan", "vae") or len(list(leaves(asked.batch.get("y", ())))) < 2:
+        return
+    for t in (t for t in tensors(asked.outputs) if t.is_floating_point() and t is not asked.targets.value):
+        same = [leaf for leaf in known if leaf.shape == t.shape]
+        if len(same) == 1 and bool(torch.isfinite(same[0]).all()):
+            yield replace(asked, out=t, targets=Targets("numbers", same[0], "y"))
 
 
 def _places(asked: Probe, shape: Form) -> list[Tensor]:

@@ -20,7 +20,7 @@ from dlrun.checks._given import upside_down
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
 from dlrun.checks._runaway import alike
-from dlrun.checks._wired import cut, miswired, summed, twice
+from dlrun.checks._wired import cut, miswired, others, summed, twice
 
 PADDED = 0.2
 """Share of counted places that are padding above which it is said loudly."""
@@ -47,6 +47,8 @@ def loss_coverage(subject: Subject) -> Finding:
     spec = subject.run.data.spec
     shape = form(subject, asked)
     copied = twice(asked) or upside_down(asked, shape) or alike(asked, shape) or summed(asked, shape) or cut(subject, asked)
+    for other in others(asked) if copied is None else ():
+        copied = copied or miswired(other, Form("free"))
     if copied is not None:
         return copied
     if asked.targets.mode == "classes":

@@ -89,7 +89,7 @@ class Parser:
 
     def quote(self, found: ast.expr) -> str:
         """The text of `found`, for a message."""
-        return printable(ast.get_source_segment(self.line, found) or "this", 60)
+        return printable(self.line.encode()[found.col_offset : found.end_col_offset].decode(), 60)  # one line, counted in bytes
 
     def number(self, found: ast.expr, depth: int, what: str) -> Node:
         """The node for `found`, which has to be a number."""

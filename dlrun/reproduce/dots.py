@@ -72,6 +72,10 @@ def note_of(values: Sequence[float]) -> str:
     gone = f"{lost} without a value" if lost else ""
     if not finite:
         return gone or "not there"
-    span = interval(finite)
-    half = f" ± {number((span[1] - span[0]) / 2, 2)}" if span and span[1] > span[0] else ""
-    return f"{number(math.fsum(finite) / len(finite), 3)}{half}" + (f", {gone}" if gone else "")
+    mean, span = math.fsum(finite) / len(finite), interval(finite)
+    if not span or span[0] == span[1]:
+        return ", ".join(filter(None, [number(mean, 3), gone]))
+    half = number((span[1] - span[0]) / 2, 2)
+    places = len(half.partition(".")[2])
+    shown = number(mean, 3) if "e" in half else f"{mean:.{places}f}"
+    return ", ".join(filter(None, [f"{shown} ± {half}", gone]))

@@ -191,6 +191,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "tied_by_memory": (lambda: Tied(True), "shared_modules", "warning", "two parameters on one memory"),
     "never_called": (Spare, "graph_reach", "warning", "model.spare.weight"),
     "sigmoids": (lambda: Deep(15, nn.Sigmoid), "gradient_profile", "error", "vanishes"),
+    "some_sigmoids": (lambda: Deep(5, nn.Sigmoid), "gradient_profile", "warning", "with SiLU for sigmoid and tanh"),
     "small_tanh": (lambda: Deep(10, nn.Tanh, std=0.02), "init_scale", "warning", "with weights that scale by 1"),
     "dead": (biased, "dead_units", "error", "100% of its 32 units"),
     "constant": (lambda: filled(0.1), "unit_symmetry", "error", "stay equal"),

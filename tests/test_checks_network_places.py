@@ -138,3 +138,23 @@ def test_a_mask_of_the_inputs_hides_no_target() -> None:
     words = ("dataset=steps", "task=supervised", "loss=cross_entropy")
     assert said("output_form", lambda: Pooled(True), *words)[0] == "error"
     assert said("output_form", lambda: Pooled(False), *words)[0] == "ok"
+
+
+def of_signs(seed: int) -> tuple[Tensor, Tensor]:
+    """The class is the sign of a product: no linear map tells it."""
+    x = torch.randn(1024, 8, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] * x[:, 1] > 0).long()
+
+
+def test_layers_without_a_function_between_them() -> None:
+    plug("dataset", "signs", lambda: Splits(of_signs(1), of_signs(2)))
+    words = ("dataset=signs", "task=supervised", "loss=cross_entropy", "optimizer=adam", "optimizer.lr=0.003", "train.steps=300")
+
+    def layers(act: type[nn.Module], width: int = 64, classes: int = 2) -> Any:
+        return lambda: nn.Sequential(nn.Linear(8, width), act(), nn.Linear(width, 64), act(), nn.Linear(64, classes))
+
+    level, text = said("dead_units", layers(nn.Identity), *words)
+    assert level == "warning" and "one linear map, though it has 3 layers" in text
+    assert said("dead_units", layers(nn.GELU), *words)[0] == "not_applicable"
+    assert said("dead_units", layers(nn.Identity, 1), *words)[0] == "not_applicable"  # a factor of low rank
+    assert said("dead_units", layers(nn.Identity, classes=4), *CLOUDS)[0] == "not_applicable"  # a linear map is all there is to learn

@@ -2,7 +2,8 @@
 
 Heard are ReLU, sigmoid and tanh as functions, whoever calls them. A unit counts as dead if it is silent on all rows looked at (512 where
 there are so many): one that fires on 1 row of 100 is silent on 512 with probability 0.6 %. Half the units of a healthy layer may be
-silent (inputs that are all positive), so a warning takes three quarters of them. Source: Lu et al. 2019, "Dying ReLU and Initialization",
+silent (inputs that are all positive), so a warning takes three quarters of them. Where no function is called and outputs are a linear map
+of the inputs, the network is trained beside one with ReLU between its layers. Source: Lu et al. 2019, "Dying ReLU and Initialization",
 section 2.
 """
 
@@ -10,17 +11,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlrun.checks._changed import affine, hidden_layers, narrow, rectified
 from dlrun.checks._dependence import awaken
 from dlrun.checks._flow import quiet
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._functions import Functions, Heard
 from dlrun.checks._players import each
+from dlrun.checks._stream import beside
 from dlrun.run import Run
 
 ROWS, BATCHES, FEWEST = 512, 16, 64
 UNITS = 4
 MOST = 0.75
 SATURATED = 0.95
+TRIED, GAINS = 200, 0.25
 RULE = (
     f"units silent on every row: above {MOST:.0%} of a layer warning, all of them error; values at the bound: above {SATURATED:.0%} warning"
 )
@@ -39,7 +43,7 @@ def dead_units(subject: Subject) -> Finding:
     numbers: dict[str, Any] = {"rows": rows, "dead": [round(heard.dead, 4) for _, heard in relus][:40]}
     numbers["at_bound"] = [round(heard.bound / heard.values, 4) for _, heard in squashed][:40]
     if not relus and not squashed:
-        return skipped("forward calls no ReLU, sigmoid or tanh")
+        return _linear(subject, numbers) or skipped("forward calls no ReLU, sigmoid or tanh")
     worst = max((heard.dead for _, heard in relus), default=0.0)
     if worst > MOST:
         place, heard = next((n, h) for n, h in relus if h.dead == (1.0 if worst == 1.0 else worst))
@@ -53,6 +57,24 @@ def dead_units(subject: Subject) -> Finding:
         return Finding("warning" if fresh else "info", text, cause, step, numbers, RULE)
     text = f"at most {worst:.0%} of the units of a layer are silent on {rows} rows, at most {bound:.0%} of values at a bound"
     return Finding("ok", text, numbers=numbers, threshold=RULE)
+
+
+def _linear(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
+    """The verdict on layers with nothing between them: one linear map, however many, where ReLU between them would learn far more."""
+    layers = hidden_layers(subject)
+    fresh = not (subject.expects.get("pretrained") or subject.run.config.get("start")) and subject.run.steps > 0
+    if len(layers) < 2 or not fresh or not affine(subject) or narrow(layers):
+        return None
+    before, after, changed, done = beside(subject, rectified(subject), TRIED)
+    numbers |= {"layers": [name for name, _ in layers][:10], "before": before, "after": after, "with_relu": changed, "tried": done}
+    if not after - changed > GAINS * abs(before):
+        return None
+    text = f"the network is one linear map, though it has {len(layers)} layers: {done} steps take the loss of new batches "
+    text += f"from {before:.4g} to {after:.4g}, with ReLU between the layers to {changed:.4g}"
+    cause = "no activation function between the layers"
+    return Finding(
+        "warning", text, cause, "call ReLU or GELU after each hidden layer", numbers, "outputs of a mean of rows are no mean of outputs"
+    )
 
 
 def _listen(subject: Subject, run: Run) -> tuple[list[Heard], int]:

@@ -59,6 +59,7 @@ def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence]) -> dict[
         "commits": commits(runs, wanted),
         "changed": [word for word in sheet.words if not word.lstrip("+").startswith(NEUTRAL)],
         "cost": sheet.config.get("cost"),
+        "figure": sheet.config.get("figure"),
         "seconds": 0.0,
     }
 

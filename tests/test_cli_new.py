@@ -37,8 +37,9 @@ def made(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
     document = json.loads(capsys.readouterr().out)
     assert document["files"] == [f"{name}.py", f"test_{name}.py"] and all(os.path.isfile(file) for file in document["files"])
     words: list[str] = document["use"].split()
-    assert words[0] == "dlrun" and words[2:4] == ["--plugin", f"{name}.py"]
-    return words[4:]
+    at = words.index("--plugin")
+    assert words[0] == "dlrun" and at == (4 if kind == "probe" else 2) and words[at + 1] == f"{name}.py"
+    return [f"probes=[{name}]"] if kind == "probe" else words[at + 2 :]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,7 +51,7 @@ def test_a_skeleton_trains_at_once_and_resumes(kind: str, here: Path, capsys: py
     assert [finding for finding in findings if finding.level in ("warning", "error")] == []
     assert kind != "check" or name in {finding.check for finding in findings}
     run, whole, code = runs.start(here, *TWO, *words)
-    assert code == 0
+    assert code == 0 and (kind != "probe" or (run / "probes" / f"{name}.json").is_file())
     runs.kill_back_to(run, 1)
     again, code, _ = runs.go_on(run)
     assert code == 0 and again["weights_sha256"] == whole["weights_sha256"]

@@ -178,11 +178,22 @@ def test_what_the_shell_is_told(words: list[str], expected: list[str]) -> None:
     assert directives(*words) == expected
 
 
+def test_a_probe_is_offered_behind_a_run_and_its_options_behind_it() -> None:
+    assert "knn" not in offered("probe", "") and offered("probe", "RUN", "kn") == ["knn"]
+    assert offered("probe", "RUN", "knn", "m") == ["metric="] and offered("probe", "RUN", "knn", "metric=") == [
+        "metric=cosine",
+        "metric=euclidean",
+    ]
+    assert ":paths" in directives("probe", "RUN", "") and ":paths" not in directives("probe", "RUN", "knn", "")
+    assert offered("probe", "RUN", "knn", "nope=") == []
+
+
 def test_nothing_a_shell_would_act_on_is_offered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "conf/experiment").mkdir(parents=True)
     for name in ("$(touch ran)", "a;b", "ok"):
         (here / f"conf/experiment/{name}.yaml").write_text("# \x1b[31mA `$(touch ran)`.\ntags: ['$(touch ran)', fine]\n")
-    assert offered("train", "-cd", "conf", "experiment=")[-1:] == ["experiment=ok"]
+    names = offered("train", "-cd", "conf", "experiment=")
+    assert "experiment=ok" in names and not any(sign in "".join(names) for sign in "$;")
     assert "\x1b" not in "".join(candidates(["train", "-cd", "conf"], "experiment="))
     assert offered("ls", "-cd", "conf", "--tag", "f") == ["fine"] and offered("ls", "-cd", "conf", "--tag", "$") == []
 

@@ -63,13 +63,11 @@ def latent_traversal(
     if "decoder" in run.networks:
         if row >= len(mu):
             raise ValueError(f"row={row}: {len(mu)} rows of {split} are looked at, from 0")
-        chosen = order[:MOST_TRAVERSED]
-        centre = torch.zeros_like(variance) if is_variational else mu.mean(0)
-        deviation = torch.ones_like(variance) if is_variational else variance.sqrt()
-        z = mu[row].repeat(len(chosen), points, 1)
-        for line, unit in enumerate(chosen):
-            z[line, :, unit] = centre[unit] + deviation[unit] * torch.linspace(-span, span, points, dtype=z.dtype, device=z.device)
-        looks |= _grid(run, task, z, chosen, split, rows)
+        units = order[:MOST_TRAVERSED]
+        moved = mu.new_zeros(mu.shape[1]) if is_variational else mu.mean(0)
+        spread = mu.new_ones(mu.shape[1]) if is_variational else variance.sqrt()
+        steps = torch.linspace(-span, span, points, dtype=mu.dtype, device=mu.device)
+        looks |= _grid(run, task, _lines(mu[row], units, moved[:, None] + spread[:, None] * steps), units, split, rows)
     return numbers, looks
 
 
@@ -90,6 +88,14 @@ def _latents(run: Trained, task: LossTask, batch: Batch) -> tuple[Tensor, Tensor
         if isinstance(out, tuple) and len(out) >= 3 and isinstance(out[1], Tensor) and out[1].dim() == 2 and out[1].shape == out[2].shape:
             return out[1], out[2]
     raise ValueError("needs latents: networks encoder and decoder, or one that returns (reconstruction, mu, logvar)")
+
+
+def _lines(code: Tensor, units: Tensor, values: Tensor) -> Tensor:
+    """`code` [L] again and again, [units, points, L], with one of `units` in turn moved through its `values` [L, points]."""
+    z = code.repeat(len(units), values.shape[1], 1)
+    for line, unit in enumerate(units):
+        z[line, :, unit] = values[unit]
+    return z
 
 
 def _grid(run: Trained, task: LossTask, z: Tensor, units: Tensor, split: str, rows: int | None) -> dict[str, Look]:

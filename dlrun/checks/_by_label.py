@@ -127,7 +127,8 @@ def _distances(x: Any, one: int, two: int) -> Tensor | None:
     known = [t for t in leaves(x) if t.dim() > 1]
     if len(known) <= max(one, two) or known[one].shape != known[two].shape or not known[one].is_floating_point():
         return None
-    return (known[one] - known[two]).flatten(1).float().norm(dim=1)
+    far: Tensor = (known[one] - known[two]).flatten(1).float().norm(dim=1)
+    return far
 
 
 def _sure(one: Tensor, two: Tensor) -> float:

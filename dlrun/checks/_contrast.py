@@ -48,6 +48,12 @@ def contrast(subject: Subject, asked: Probe) -> Finding:
         gone = descended(asked, read) if len(read) > 1 and rows <= MOST_ROWS else None
         return (together(subject, asked, read, gone[0], numbers) if gone else None) or skipped(reason)
     noise = max(float(costs["random"].std()), 1e-4 * abs(numbers["random"]), 1e-9)
+    return _of_views(subject, asked, views, noise, numbers)
+
+
+def _of_views(subject: Subject, asked: Probe, views: list[Tensor], noise: float, numbers: dict[str, Any]) -> Finding:
+    """The verdict on what two views of each row cost, where they agree and where they do not."""
+    rows = len(asked.batch)
     gains = [(numbers["random"] - numbers[way]) / noise for way in ("stacked", "alternating")]
     numbers["gains"] = gains
     if max(gains) < 2 and rows >= 8 and _by_labels(asked):

@@ -28,6 +28,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "deconv": ("task=autoencoder", "model.decoder=deconv", "model.decoder.channels=[8]", "model.decoder.norm=none", "task.latent=4"),
     "torchvision": ("model=torchvision", "model.arch=shufflenet_v2_x0_5"),
     "transformer": (*LM, "model=transformer", "model.width=16", "model.heads=2", "model.depth=1"),
+    "orthogonal_mlp": ("model=orthogonal_mlp", "model.width=16"),
     "embedding_sum": ("dataset=modular_addition", "model=embedding_sum", "model.width=16"),
     "lstm_text": (*LM, "model=lstm", "model.width=16"),
 }

@@ -36,6 +36,7 @@ FITTING: list[tuple[str, tuple[int, ...], tuple[int, ...], int | None]] = [
     *(("deconv", (8,), shape, None) for shape in [(1, 8, 8), (1, 28, 28), (3, 9, 14)]),
     *(("torchvision", shape, (10,), None) for shape in [(1, 8, 8), (1, 28, 28), (3, 32, 32)]),
     ("torchvision", (3, 32, 32), (), None),
+    *(("orthogonal_mlp", (1, 8, 8), shape, None) for shape in [(10,), ()]),
     *(("embedding_sum", (12,), shape, 17) for shape in [(10,), (), (3, 4)]),
 ]
 

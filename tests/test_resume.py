@@ -20,6 +20,7 @@ SMALL = {
     "gnn": ("task=supervised", "dataset=graphs", "dataset.n=64", "model=gnn", "model.width=8", "model.aggregate=max"),
     "siren": ("model=siren", "model.width=16", "model.depth=2"),
     "deconv": ("task=autoencoder", "model.decoder=deconv", "model.decoder.channels=[8]", "model.encoder.dropout=0.2", "task.latent=4"),
+    "orthogonal_mlp": ("model=orthogonal_mlp", "model.width=16"),
     "embedding_sum": ("dataset=modular_addition", "model=embedding_sum", "model.width=16"),
     "torchvision": ("model=torchvision", "model.arch=shufflenet_v2_x0_5"),
     "transformer": ("task=language_model", "model=transformer", "model.width=16", "model.heads=2", "model.depth=1", "model.dropout=0.2"),
@@ -33,6 +34,7 @@ OPTIONS = {
     "channels_last": ("model=cnn", "model.channels=[4,8]", "train.channels_last=true"),
 }
 OPTIMIZERS = [
+    ("optimizer=sign_sgd", "optimizer.spectral=64"),
     ("optimizer=sam", "optimizer.base=adamw", "optimizer.lr=0.001", "train.accumulate=2"),
     ("optimizer=rmsprop", "optimizer.momentum=0.9", "optimizer.centered=true"),
     ("optimizer=adagrad", "optimizer.lr_decay=0.1"),

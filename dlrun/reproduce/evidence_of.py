@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.claims.evidence import RunEvidence, SeedEvidence, Series, read_run
-from dlrun.errors import MissingError
+from dlrun.errors import MissingError, UsageError
 from dlrun.events import parse
 from dlrun.reproduce.leader import Runs
 from dlrun.reproduce.sheet import Point, Sheet
@@ -71,7 +71,7 @@ def _measures(sheet: Sheet, paths: Mapping[str, Mapping[Point, Path | None]], ar
                 continue
             try:
                 found[name][point] = _measure(entry, whole)
-            except MissingError as error:
+            except (MissingError, UsageError) as error:  # a probe that does not fit these runs says so in a line
                 runs.lines.append(f"measure {name}: {error.lines[0]}")
     return found
 

@@ -158,3 +158,29 @@ def test_layers_without_a_function_between_them() -> None:
     assert said("dead_units", layers(nn.GELU), *words)[0] == "not_applicable"
     assert said("dead_units", layers(nn.Identity, 1), *words)[0] == "not_applicable"  # a factor of low rank
     assert said("dead_units", layers(nn.Identity, classes=4), *CLOUDS)[0] == "not_applicable"  # a linear map is all there is to learn
+
+
+class Attends(nn.Module):
+    """Attention by hand over steps; or an assignment of steps to clusters."""
+
+    def __init__(self, axis: int, clusters: int = 0) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.head = nn.Linear(2, 16), nn.Linear(2, 16), nn.Linear(2, 16), nn.Linear(16, 3)
+        self.axis, self.assign, self.drop = axis, nn.Linear(2, clusters) if clusters else None, nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.assign is not None:
+            mixed = self.assign(x).softmax(-1).transpose(1, 2) @ self.v(x)
+        else:
+            mixed = self.drop((self.q(x) @ self.k(x).transpose(1, 2) / 4).softmax(self.axis)) @ self.v(x)
+        return self.head(mixed.relu().mean(1))  # type: ignore[no-any-return]
+
+
+def test_attention_weights_that_sum_to_one_over_the_wrong_axis() -> None:
+    x = torch.randn(256, 12, 2, generator=torch.Generator().manual_seed(1))
+    plug("dataset", "steps", lambda: Splits((x, torch.arange(256) % 3), (x[:64], torch.arange(64) % 3)))
+    words = ("dataset=steps", "task=supervised")
+    level, text = said("receptive_field", lambda: Attends(1), *words)
+    assert level == "warning" and "softmax over axis 1, and are summed over axis 2" in text
+    assert said("receptive_field", lambda: Attends(-1), *words)[0] == "ok"
+    assert said("receptive_field", lambda: Attends(-1, 12), *words)[0] == "ok"  # as many clusters as steps, summed transposed

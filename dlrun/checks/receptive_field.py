@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
+from dlrun.checks._attention import wrong_axis
 from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._padding import deaf
@@ -61,6 +62,9 @@ def receptive_field(subject: Subject) -> Finding:
     view = mixing_view(subject)
     if view and not (view.of_input and view.rows_kept):
         return told(view, numbers, "no view in forward exchanges axes")
+    wrong = wrong_axis(subject)
+    if wrong is not None:
+        return wrong
     upside_down = deaf(probe)
     if upside_down is not None:
         return upside_down

@@ -38,6 +38,11 @@ class View:
     reader: str = ""
 
     @property
+    def longer(self) -> bool:
+        """Whether there are more steps than before: fewer may be steps stacked on purpose."""
+        return self.new[1] > self.old[1]
+
+    @property
     def rows_kept(self) -> bool:
         """Whether rows stay apart."""
         return self.old[0] == self.new[0]
@@ -75,7 +80,7 @@ class Seen(TorchFunctionMode):
 
     def _look(self, name: str, first: Tensor, out: Any, known: list[Tensor]) -> None:
         mine = self.notes.get(id(first), Note())
-        if mine.doubt and name in (*SLIDES, *STEPS):
+        if mine.doubt and (name in SLIDES or (name in STEPS and mine.doubt.longer)):
             self.found = replace(mine.doubt, reader="a convolution slides" if name in SLIDES else "a recurrent layer steps")
         for t in tensors(out):
             if name in VIEWS and not isinstance(first, nn.Parameter) and self.rows in first.shape:

@@ -208,3 +208,33 @@ def test_places_in_mirrored_pictures(how: str, loud: bool) -> None:
     given = lambda: Splits(Faces(300, 1, how), Faces(200, 3, "size" if how == "size" else ""), Faces(50, 5, how))  # noqa: E731
     finding = asked("augmentation_keeps_label", given, "loss=squared", "task.kind=regression")
     assert (finding.level == "warning") == loud
+
+
+def test_noisy_labels_that_are_learned_by_heart_in_the_end() -> None:
+    def part(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+        x = torch.randn(rows, 20, generator=draw(seed))
+        y = (x[:, 0] > 0).long()
+        return x, torch.where(torch.rand(rows, generator=draw(seed + 1)) < 0.35, 1 - y, y)
+
+    given = lambda: Splits(part(900, 1), part(300, 3), part(300, 5))  # noqa: E731
+    words = ("task.kind=classification", "optimizer=adam", "optimizer.lr=0.003", "train.steps=300", "train.batch_size=32")
+    assert asked("input_baseline", given, *words).level in ("ok", "info")
+
+
+class Stacks(nn.Module):
+    """Four steps of four numbers at a time, as one step of sixteen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.head = nn.GRU(16, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.steps(x.reshape(len(x), 4, 16))[0][:, -1])
+        return out
+
+
+def test_steps_stacked_on_purpose() -> None:
+    x, y = clouds()
+    plug("model", "stacks", lambda: Stacks())
+    series = x[:, :1, None] + torch.randn(900, 16, 4, generator=draw(1))
+    assert asked("layout", (series, y), "model=stacks", "task.kind=classification").level == "not_applicable"

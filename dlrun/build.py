@@ -18,7 +18,7 @@ from dlrun.ema import Ema
 from dlrun.errors import DlrunError, UsageError
 from dlrun.functional.criteria import couples_rows
 from dlrun.masking import mask_notes
-from dlrun.noise import seed_generators
+from dlrun.noise import hash32, seed_generators
 from dlrun.owners import build_optimizers
 from dlrun.parts import build_loss, build_metrics, make, slots
 from dlrun.passes import check_passes
@@ -95,6 +95,11 @@ def build_data(config: Mapping[str, Any], seed: int, device: torch.device) -> Da
         raise UsageError(f"dataset {node['name']}: {error}") from error
 
 
+def replica_seed(seed: int, replica: int) -> int:
+    """What initial weights, order and noise are drawn from: the seed itself for replica 0, else a number made of both."""
+    return hash32(seed, "replica", replica) if replica else seed
+
+
 def class_counts(data: Data) -> tuple[int, ...] | None:
     """Rows (or tokens) of each class in train; None where the targets are no classes, or not in memory."""
     y, classes = data.targets("train"), data.spec.classes or data.spec.vocab
@@ -122,7 +127,8 @@ def build_task(config: Mapping[str, Any], data: Data) -> Task:
 def build(config: Config, *, with_optimizers: bool = True, load_start: bool = True) -> Run:
     """Build every part of a run; UsageError or MissingError where one cannot be."""
     tree = config.resolved
-    seed, train = int(tree["seed"]), tree["train"]
+    train = tree["train"]
+    seed = replica_seed(int(tree["seed"]), train["replica"])
     device = choose_device(tree["device"])
     data = build_data(tree, seed, device)
     task = build_task(tree, data)

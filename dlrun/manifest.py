@@ -62,7 +62,7 @@ def manifest(run: Run) -> dict[str, Any]:
             "split_rule": run.data.spec.split_rule,
             "rows": dict(run.data.rows),
         },
-        "seed": run.seed,
+        "seed": run.config["seed"],
         "command_line": command_line(),
         "plugins": loaded(),
         "start": start_facts(run.config.get("start")),

@@ -27,9 +27,8 @@ def preflight(session: Session) -> None:
     """Show the set-up and check it; AnswerNo where a check found an error and the config does not say `continue`."""
     run, console = session.run, session.console
     threads = torch.get_num_threads()
-    console.line(
-        f"{session.directory.path}: seed {run.seed}, {run.device}, {threads} thread{'s' * (threads != 1)}, {run.train['precision']}"
-    )
+    seed = f"seed {run.config['seed']}" + (f" replica {run.train['replica']}" if run.train["replica"] else "")
+    console.line(f"{session.directory.path}: {seed}, {run.device}, {threads} thread{'s' * (threads != 1)}, {run.train['precision']}")
     for note in [*run.notes, *filter(None, [kind_line(run)])]:
         console.line(note)
     if session.host.unchecked is not None:

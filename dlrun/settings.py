@@ -35,6 +35,7 @@ class Train:
     workers: Index
     threads: Count | None
     max_seconds: Positive | None
+    replica: Index
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,11 @@ def test_what_is_judged_has_no_say_in_which_run_it_is(tmp_path: Path) -> None:
     assert likeness(one) == likeness(other)
 
 
+def test_a_run_from_before_replicas_is_replica_0(tmp_path: Path) -> None:
+    texts = [dump(sheet(tmp_path).compose("wide", (), 0, f"train.replica={number}").saved) for number in (0, 1)]
+    assert likeness(texts[0].replace("  replica: 0\n", "")) == likeness(texts[0]) != likeness(texts[1])
+
+
 @pytest.mark.parametrize("word", ["optimizer.lr=0.5", "train.steps=21", "dataset.noise=0.2", "model.depth=3"])
 def test_what_is_trained_has(tmp_path: Path, word: str) -> None:
     found = sheet(tmp_path)

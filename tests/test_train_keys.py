@@ -226,5 +226,22 @@ def test_max_seconds(tmp_path: Path) -> None:
     assert code == 75 and summary["status"] == "stopped" and json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 1
 
 
+@key("replica")
+def test_replica(tmp_path: Path) -> None:
+    """The data are the seed's; initial weights and the order of rows are others, and the seed is still the one that was asked for."""
+    sums = []
+    for number in (0, 1, 1, 2):
+        run, summary = start(tmp_path / str(len(sums)), f"train.replica={number}")
+        manifest = json.loads((run / "manifest.json").read_text())
+        assert manifest["seed"] == 0
+        sums.append((summary["weights_sha256"], manifest["data"]["fingerprint"]))
+    assert len({weights for weights, _ in sums}) == 3 and sums[1] == sums[2]
+    assert len({data for _, data in sums}) == 1
+    orders = [built(f"train.replica={number}").data.order.indices(0).tolist() for number in (0, 1)]
+    assert orders[0] != orders[1]
+    first = [next(built(f"train.replica={number}", "train.steps=0").modules["model"].parameters()) for number in (0, 1)]
+    assert not torch.equal(*first)
+
+
 def test_every_key_is_tested() -> None:
     assert set(settings.Train.__annotations__) == TESTED

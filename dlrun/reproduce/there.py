@@ -26,6 +26,8 @@ ASIDE |= {"log", "probes", "checks", "checks_on_error"}
 """Root keys without a say in what is trained: what is asked of the runs, where it is told, and what looks on."""
 LARGEST_CONFIG = 1 << 20
 START = re.compile(r"^  from: .*$", re.MULTILINE)
+LATER = ("  replica: 0\n",)
+"""Lines of keys that runs of earlier versions have not, at the value under which they change nothing."""
 
 
 def likeness(text: str) -> str:
@@ -35,7 +37,7 @@ def likeness(text: str) -> str:
         if line[:1] not in (" ", "-", "\n", "#"):
             wanted = line.partition(":")[0] not in ASIDE
             start = line.startswith("start:")
-        if wanted:
+        if wanted and line not in LATER:
             kept.append("  from: RUN\n" if start and START.match(line.rstrip("\n")) else line)
     return "".join(kept)
 

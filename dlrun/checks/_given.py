@@ -82,7 +82,7 @@ def _beside(asked: Probe, counts: Tensor, target: Tensor) -> Finding | None:
     if len(outside) < LEAST or len(inside) < LEAST or len(outside.unique()) < least:
         return None
     numbers: dict[str, Any] = {"counted": float(counts.float().mean())}
-    if len(inside.unique()) == 1 and not bool((counts == counts[:1]).all()):
+    if asked.targets.mode != "classes" and len(inside.unique()) == 1 and not bool((counts == counts[:1]).all()):
         share = float((outside == inside[0]).float().mean())
         others = len(outside.unique())
         text = f"all {len(inside)} places that count have the target {float(inside[0]):g}, those that do not have {others} others"

@@ -62,13 +62,16 @@ def fsync_directory(path: Path) -> None:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the whole new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    with open(fresh(part), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    """Write `text` so that a reader sees the old file or the whole new one, never a part. Of several writers the last one wins."""
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")  # a writer's own
+    try:
+        with open(fresh(part), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -156,11 +156,12 @@ def test_s1_a_file_that_has_a_second_name_is_not_appended_to(name: str, run: Pat
     assert precious.read_text().startswith("# never") and precious.stat().st_mtime_ns == 1
 
 
-def test_s1_a_new_file_is_not_written_through_a_link_that_came_late(run: Path, precious: Path) -> None:
+def test_s1_a_new_file_is_not_written_through_a_link_that_came_late(run: Path, precious: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even after the folder was looked at: what stands in the way is taken away."""
     from dlrun.rundir import write_atomic
 
-    (run / "x.json.part").symlink_to(precious)
+    monkeypatch.setattr(os, "urandom", bytes)
+    (run / ".x.json.00000000.part").symlink_to(precious)
     write_atomic(run / "x.json", "{}")
     assert precious.read_text().startswith("# never") and (run / "x.json").read_text() == "{}" and not (run / "x.json").is_symlink()
 

@@ -122,9 +122,9 @@ def test_two_drivers_may_write_a_file_at_once(tmp_path: Path) -> None:
     """Both end in the same moment: neither fails, the file is whole, nothing stays beside it."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from dlrun.study.shared import write_shared
+    from dlrun.rundir import write_atomic
 
     texts = [str(number) * 5000 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda text: [write_shared(tmp_path / "results.csv", text) for _ in range(20)], texts))
+        list(pool.map(lambda text: [write_atomic(tmp_path / "results.csv", text) for _ in range(20)], texts))
     assert (tmp_path / "results.csv").read_text() in texts and len(list(tmp_path.iterdir())) == 1

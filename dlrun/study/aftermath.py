@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlrun.rundir import write_atomic
 from dlrun.signals import EXIT
 from dlrun.sinks.console import Console
 from dlrun.study.guide import first_line
@@ -18,7 +19,6 @@ from dlrun.study.ledger import Ledger
 from dlrun.study.owners import owner_of
 from dlrun.study.plan import Goal
 from dlrun.study.results import remarks
-from dlrun.study.shared import write_shared
 from dlrun.study.space import Space
 from dlrun.study.tables import sqlite_url
 
@@ -39,7 +39,7 @@ def tidy(
         if draw:
             made = _told(console, "figures", partial(_draw, ledger, folder, found, space, goal)) or []
             text = _told(console, "results.html", partial(_page, found, said, made, folder))
-            _told(console, "results.html", partial(write_shared, folder / "results.html", text or ""))
+            _told(console, "results.html", partial(write_atomic, folder / "results.html", text or ""))
             console.line(f"{folder / 'results.html'}, figures/")
         _told(console, "the Optuna record", partial(_record, ledger, space, goal))
     finally:

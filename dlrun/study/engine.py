@@ -148,7 +148,7 @@ class Driver:
     def _result(self) -> tuple[dict[str, Any], int]:
         if self.outcome is not None:
             found, code = self.outcome(self.ledger)
-            return found, EXIT[self.stopped] if self.stopped in EXIT else self.code or code
+            return found, EXIT.get(self.stopped or "", self.code or code)
         found = table(self.ledger, self.folder, self.goal, time.monotonic() - self.begun)
         write_csv(self.ledger, self.folder)
         title, columns, rows = lines(found)

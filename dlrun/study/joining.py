@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dlrun.config.dump import dump
 from dlrun.errors import UsageError
+from dlrun.rundir import write_atomic
 from dlrun.study.address import read_address, shown
 from dlrun.study.plan import Question
-from dlrun.study.shared import write_shared
 from dlrun.study.tables import refuse_network, sqlite_url
 
 PATIENCE_SECONDS = 10.0
@@ -52,4 +52,4 @@ def write_question(question: Question, folder: Path, url: str, *, joins: bool) -
             )
         time.sleep(0.1)
     if not (folder / "study.yaml").is_file():
-        write_shared(folder / "study.yaml", dump({**asdict(question), "storage": shown(address) if server else None}))
+        write_atomic(folder / "study.yaml", dump({**asdict(question), "storage": shown(address) if server else None}))

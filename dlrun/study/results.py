@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.functional.student import interval
+from dlrun.rundir import write_atomic
 from dlrun.sinks.terminal import number
 from dlrun.study.ledger import DONE, Ledger
 from dlrun.study.plan import Goal
-from dlrun.study.shared import write_shared
 
 ORDER = ("running", "waiting", "failed", "pruned", "finished")
 """The state of a cell is the first of these that one of its jobs is in."""
@@ -198,4 +198,4 @@ def write_csv(ledger: Ledger, folder: Path) -> None:
         row += [last.get(key, "") for key in metrics]
         row += [job["attempt"], summary.get("step"), summary.get("seconds"), summary.get("weights_sha256")]
         sheet.writerow([*row, job["failure"], job["reason"], run_of(folder, job)])
-    write_shared(folder / "results.csv", text.getvalue())
+    write_atomic(folder / "results.csv", text.getvalue())

@@ -11,6 +11,7 @@ from config_errors import errors
 from dlrun.config import compose, defaults
 from dlrun.config.dump import dump
 from dlrun.config.kinds import PLAIN, MisfitError, kind_of_object, kind_of_text, show_value
+from dlrun.config.messages import whole_number
 from dlrun.config.places import is_experiment_name, is_name, printable
 from dlrun.config.reading import read, reads_as_text
 from dlrun.errors import UsageError
@@ -145,6 +146,14 @@ def test_names() -> None:
     assert is_experiment_name("a-b.c") and not any(is_experiment_name(text) for text in ("../x", "a/b", ".x", ""))
     assert printable("a\x1b[31m\n\u202e") == "a\\x1b[31m\\n\\u202e" and len(printable("x" * 999, 50)) == 53
     assert show_value(True) == "true" and show_value(None) == "null" and "40 digits" in show_value(10**50)
+
+
+@pytest.mark.parametrize("text", ["0", "9", "-3", "4.0", "", "²", "٣", "x\x1b", "1_0", "9" * 5000, True, None])
+def test_a_whole_number_is_one_between_its_ends(text: object) -> None:
+    assert [whole_number("--n", str(n), 3, 8) for n in (3, 8)] == [3, 8] == [whole_number("--n", n, 3, 8) for n in (3, 8)]
+    with pytest.raises(UsageError, match="^--n .*: expected a whole number from 3 to 8$") as caught:
+        whole_number("--n", text, 3, 8)
+    assert caught.value.lines[0].isprintable() and len(caught.value.lines[0]) < 120
 
 
 def test_defaults_for_notebooks() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import config_dir, load_named_plugins
 from dlrun.cli.train import open_console
-from dlrun.config.messages import hint, nearest
+from dlrun.config.messages import hint, nearest, whole_number
 from dlrun.config.places import experiment_names, find_yaml, printable, search_dirs
 from dlrun.errors import UsageError
 
@@ -87,11 +87,7 @@ def _sheets(arguments: Arguments, names: Sequence[str], seeds: int | None) -> li
 
 def _seeds(arguments: Arguments) -> int | None:
     text = arguments.text("seeds")
-    if text is None:
-        return None
-    if not text.isdigit() or not 0 < int(text) <= MOST_SEEDS:
-        raise UsageError(f"--seeds {printable(text, 40)}: expected a whole number from 1 to {MOST_SEEDS}")
-    return int(text)
+    return None if text is None else whole_number("--seeds", text, 1, MOST_SEEDS)
 
 
 def _names(arguments: Arguments) -> list[str]:

@@ -11,6 +11,7 @@ from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import config_dir, load_named_plugins
 from dlrun.cli.sweep_copies import announced, runs_of, upload
 from dlrun.cli.train import open_console
+from dlrun.config.messages import whole_number
 from dlrun.config.places import is_experiment_name, printable
 from dlrun.errors import UsageError
 
@@ -132,11 +133,7 @@ def _asked(arguments: Arguments) -> Any:
 def _workers(arguments: Arguments) -> int | None:
     """The number of `--workers`; None: one for every core."""
     text = arguments.text("workers")
-    if text is None:
-        return None
-    if not text.isdigit() or not 0 < int(text) <= MAX_WORKERS:
-        raise UsageError(f"--workers {printable(text, 40)}: expected a whole number from 1 to {MAX_WORKERS}")
-    return int(text)
+    return None if text is None else whole_number("--workers", text, 1, MAX_WORKERS)
 
 
 def _decide(arguments: Arguments) -> int | None:
@@ -144,11 +141,7 @@ def _decide(arguments: Arguments) -> int | None:
     from dlrun.study.decide import MOST
 
     text = arguments.text("decide")
-    if text is None:
-        return None
-    if not text.isdigit() or not 2 < int(text) <= MOST:
-        raise UsageError(f"--decide {printable(text, 40)}: expected the most seeds a cell may get, from 3 to {MOST}")
-    return int(text)
+    return None if text is None else whole_number("--decide", text, 3, MOST, "the most seeds a cell may get, a whole number")
 
 
 def _name(arguments: Arguments, asked: Any) -> str:

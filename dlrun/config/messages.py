@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dlrun.config.places import part_names, printable
+from dlrun.errors import UsageError
 
 NOUNS = {"model": "network", "augment": "augmentation"}
 PLURALS = {"loss": "losses"}
@@ -36,6 +37,14 @@ def no_such_part(group: str, name: str) -> str:
     known = part_names(group)
     plugin = "" if nearest(name, known) else "; your own part: --plugin FILE"
     return f"no {group} {printable(repr(name), 60)}; there are {listing(known) or 'none'}{hint(nearest(name, known), f'{group}=')}{plugin}"
+
+
+def whole_number(name: str, text: object, low: int, high: int, what: str = "a whole number") -> int:
+    """The number that `text` is, as typed for `name`. Raises UsageError where it is none from `low` to `high`."""
+    said = str(text)
+    if not (said.isascii() and said.isdecimal() and len(said) < 20 and low <= int(said) <= high):
+        raise UsageError(f"{name} {printable(said, 40)}: expected {what} from {low} to {high}")
+    return int(said)
 
 
 def plural(group: str) -> str:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from dlrun.config.composing import Config
-from dlrun.config.messages import hint, listing, nearest
+from dlrun.config.messages import hint, listing, nearest, whole_number
 from dlrun.config.places import printable
 from dlrun.errors import UsageError
 from dlrun.study import sheet
@@ -154,11 +154,7 @@ def _prune(text: Any) -> str:
 
 
 def _trials(text: Any) -> int | None:
-    if text is None:
-        return None
-    if not str(text).isdigit() or not 0 < int(text) <= MAX_TRIALS:
-        raise UsageError(f"trials {printable(str(text), 40)}: expected a whole number from 1 to {MAX_TRIALS}")
-    return int(text)
+    return None if text is None else whole_number("trials", text, 1, MAX_TRIALS)
 
 
 def _timeout(text: Any) -> float | None:

@@ -150,3 +150,10 @@ def test_a_column_in_the_very_order_of_the_target() -> None:
     y = (x[:, :1] + 0.1 * torch.randn(500, 1, generator=draw(2))).double()
     assert ranked_as(torch.cat((x, y.exp()), 1), y) == [4]
     assert ranked_as(x, y) == []
+
+
+def test_a_smooth_function_of_one_column_is_no_copy() -> None:
+    x = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert ranked_as(x, 500 + 50 * x[:, :1].tanh()) == []
+    for made in (x[:, :1].exp(), -x[:, :1].argsort(0).argsort(0).double(), (x[:, :1] + 9) ** 2, 1 / (x[:, :1] + 9)):
+        assert ranked_as(x, 3 * made) == [0]

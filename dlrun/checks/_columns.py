@@ -4,7 +4,7 @@ A number of the row is known by its form: all values differ and stand on an even
 lie in blocks along it, and the other columns tell them as well (a curve over time has no others).
 
 A column that is filled in for one outcome alone holds one value in all rows of the others: no measurement has such exceptionless zeros
-beside many values. One whose values stand in the very order of the targets is the target in another unit.
+beside many values. One that is a line of the targets' logarithm, root, square, inverse or rank is the target on another scale.
 
 A column that was made of the targets of train tells these far better than it tells val's, and than columns of val tell val's: in val by
 itself too, which no drift between the splits explains, while the other columns tell both alike.
@@ -26,6 +26,7 @@ STRONG, LOST, KEPT, CERTAIN = 0.5, 0.5, 0.6, 6.0
 BINS, STEPS = 12, 1024
 FILLED, SELDOM, DIFFER, SPREAD = 40, 0.4, 0.5, 0.9
 BLANK, BLANKS = 0.2, 0.34
+ONE_LINE = 1e-6
 
 
 def row_numbers(table: Tensor, y: Tensor, classes: int | None) -> list[int]:
@@ -107,12 +108,27 @@ def filled_for(flat: Tensor, y: Tensor) -> list[tuple[int, int]]:
 
 
 def ranked_as(flat: Tensor, y: Tensor) -> list[int]:
-    """Columns [N, D] whose values stand in the very order of the targets [N, 1], or its reverse: another unit, a logarithm, a power."""
+    """Columns [N, D] that are the targets [N, 1] on another scale: their logarithm, root, square, inverse or rank, or the other way round.
+
+    The same order alone is no proof: targets made up as a smooth function of one column have it, too.
+    """
     if y.shape[1] != 1 or len(y) < LEAST or len(y.unique()) < SPREAD * len(y):
         return []
     ordered = flat[y[:, 0].argsort()]
     steps = ordered[1:] - ordered[:-1]
-    return [int(column) for column in ((steps > 0).all(0) | (steps < 0).all(0)).nonzero().flatten().tolist()]
+    same = ((steps > 0).all(0) | (steps < 0).all(0)).nonzero().flatten().tolist()
+    return [int(column) for column in same if rescaled(flat[:, column], y[:, 0])]
+
+
+def rescaled(one: Tensor, other: Tensor) -> bool:
+    """Whether one of two columns [N] is a line of the other's logarithm, root, square, inverse or rank."""
+    rank = torch.arange(len(one), dtype=one.dtype)
+    for x, y in ((one, other), (other, one)):
+        scales = [x.square(), rank[x.argsort().argsort()]] if bool((x > 0).all()) else [rank[x.argsort().argsort()]]
+        scales += [x.log(), x.sqrt(), 1 / x] if bool((x > 0).all()) else []
+        if any(1 - float(torch.corrcoef(torch.stack((scale, y)))[0, 1]) ** 2 < ONE_LINE for scale in scales):
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,13 @@ class maml(LossTask):
         after = self.predictions(nets, first, line, self.steps_shown)
         looks = {}
         for task in range(len(first)):
-            known = torch.cat((first["support_x"][task], first["support_y"][task]), 1)
-            curves = {f"after {s}": torch.cat((line[task], made[task]), 1) for s, made in zip(self.steps_shown, after, strict=True)}
-            looks[f"task_{task}"] = Look("scatter", {"known": known, **curves}, f"task {task}, by inner steps")
+            x, y = first["support_x"][task, :, 0], first["support_y"][task, :, 0]
+            known = {"the points it knows, joined": (x.sort().values.tolist(), y[x.argsort()].tolist())}
+            made = {
+                f"after {s} steps": (line[task, :, 0].tolist(), y[task, :, 0].tolist())
+                for s, y in zip(self.steps_shown, after, strict=True)
+            }
+            looks[f"task_{task}"] = Look(
+                "lines", {**known, **made, "xlabel": "x", "ylabel": "y"}, f"task {task} before and after inner steps"
+            )
         return looks

@@ -96,6 +96,7 @@ DATASETS = {
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
+EXPERIMENTS |= {"mode_connectivity": "fashion_mnist"}
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear_probe": (MLP, ("rows=200",)),

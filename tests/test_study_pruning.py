@@ -247,6 +247,21 @@ def test_a_preview_waits_for_a_warm_run_or_judges_a_long_one_by_its_steps(tmp_pa
     assert str(later.compared([cold, warm, third, fourth])).startswith("took 3.0 s (predicted 3.0 s)"), "not the pause before"
 
 
+def test_a_preview_of_runs_that_are_given_up_says_what_these_take(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / "runs" / f"{number:05d}-s0").mkdir(parents=True)
+    took = [3.0, 0.5, 1.5, 0.5, 1.5, 1.0, 1.0]
+    rows = [
+        {"cell": n, "seed": 0, "state": "pruned", "began": 100 + sum(took[:n]), "ended": 100 + sum(took[: n + 1])} for n in range(len(took))
+    ]
+    waiting = {**rows[0], "cell": 9, "state": "waiting", "began": None, "ended": None}
+    preview = Preview(tmp_path, 1)
+    assert preview.look([*rows[:5], waiting], 107.0, 20, {}) is None, "a whole one may come yet"
+    assert "20 runs of about 1.0 s on 1 workers: 22 s" in str(preview.look([*rows[:6], waiting], 108.0, 20, {}))
+    whole = {**rows[2], "state": "finished", "ended": rows[2]["began"] + 4.0}
+    assert "20 runs of about 4.0 s" in str(Preview(tmp_path, 1).look([*rows[:2], whole, waiting], 108.0, 20, {})), "a whole one is better"
+
+
 def test_a_search_counts_the_runs_to_come_and_names_no_time_where_there_is_no_end() -> None:
     rows = [{"cell": n, "seed": 0, "state": "finished", "began": 10.0 * n, "ended": 10.0 * n + 10, "value": 0.5} for n in range(2)]
     assert headline(rows, None, 20.0, 6) == "2/6 runs finished · 0 running · 40 s left"

@@ -11,6 +11,7 @@ from dlrun.config import compose
 from dlrun.config.dump import dump
 from dlrun.errors import UsageError
 from dlrun.study.asking import Asked, ask, identity
+from dlrun.study.freezing import Errors, note, told
 from dlrun.study.space import read_words, text_of
 
 
@@ -70,6 +71,13 @@ def test_a_cell_is_frozen_as_train_would_compose_it() -> None:
 def test_parts_are_swept_with_the_rule_of_slots() -> None:
     assert "model cnn has" in refused("model=mlp,cnn", "model.width=8,16")
     assert params(asked("model=mlp,linear")) == [{"model": "mlp"}, {"model": "linear"}]
+
+
+def test_errors_are_counted_by_their_whole_line() -> None:
+    errors = Errors()
+    for line in ("x: found 10", "x: found 1", "x: found 1"):
+        note(errors, [], UsageError(line))
+    assert told(errors) == ["x: found 10", "x: found 1 (in 2 cells)"]
 
 
 def test_everything_wrong_is_told_at_once_and_each_once() -> None:

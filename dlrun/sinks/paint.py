@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,6 +110,16 @@ def table(figure: Figure, columns: Sequence[str], rows: Sequence[Sequence[str]],
         cell.set_edgecolor("0.3" if row == 0 else "0.85")
 
 
+def _write(figure: Figure, path: Path) -> None:
+    """The PNG, whole: two drivers of a study may draw it in the same moment."""
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    try:
+        figure.savefig(part, dpi=DOTS_PER_INCH, format="png")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def save(path: Path, plan: Callable[[Figure], None], title: str) -> Path | None:
     """Let `plan` draw one figure and write it as the PNG `path`, with `title` at the top; None where there was nothing to draw."""
     with rc_context(STYLE), warnings.catch_warnings():
@@ -119,5 +130,5 @@ def save(path: Path, plan: Callable[[Figure], None], title: str) -> Path | None:
             return None
         wide, high = figure.get_size_inches()
         figure.text(0.08 / wide, 1 - 0.08 / high, literal(title), ha="left", va="top", fontsize=10, fontweight="bold")
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+        _write(figure, path)
     return path

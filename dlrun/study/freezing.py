@@ -19,6 +19,8 @@ from dlrun.study.plan import Cell, Job
 from dlrun.study.space import Point, Space
 
 MAX_ERRORS = 20
+Errors = dict[str, tuple[str, int]]
+"""Line of an error -> how it is said, and how often it came."""
 
 
 @dataclass
@@ -49,27 +51,27 @@ class Freezer:
 
 def freeze(freezer: Freezer, combinations: Iterable[Sequence[Point]]) -> list[Cell]:
     """Every cell of a grid. Raises UsageError with what is wrong in any of them."""
-    cells, errors = [], dict[str, int]()
+    cells, errors = list[Cell](), Errors()
     for number, points in enumerate(combinations):
         try:
             cells.append(freezer.cell(number, points))
         except UsageError as error:
             note(errors, points, error)
     if errors:
-        raise UsageError(_told(errors))
+        raise UsageError(told(errors))
     return cells
 
 
 def probe(freezer: Freezer, space: Space) -> None:
     """Compose the corners of a space that is searched: a value that cannot be is found out before the first run. Raises UsageError."""
-    errors: dict[str, int] = {}
+    errors = Errors()
     for points in space.corners():
         try:
             freezer.compose(points, *(f"seed={seed}" for seed in freezer.seeds[:1]))
         except UsageError as error:
             note(errors, points, error)
     if errors:
-        raise UsageError(whole_numbers(_told(errors), space))
+        raise UsageError(whole_numbers(told(errors), space))
 
 
 def whole_numbers(lines: list[str], space: Space) -> list[str]:
@@ -83,16 +85,16 @@ def whole_numbers(lines: list[str], space: Space) -> list[str]:
     return lines
 
 
-def note(errors: dict[str, int], points: Sequence[Point], error: UsageError) -> None:
+def note(errors: Errors, points: Sequence[Point], error: UsageError) -> None:
     """Count each line; the first cell that it comes from is named where its line does not name the values already."""
     values = " ".join(word for point in points for word in point.words)
     for line in error.lines:
         named = any(word in line for point in points for word in point.words)
-        known = next((text for text in errors if text.startswith(line)), None)
-        text = known or (line if named or not values else f"{line} (cell {printable(values, 120)})")
-        errors[text] = errors.get(text, 0) + 1
+        text, times = errors.get(line, (line if named or not values else f"{line} (cell {printable(values, 120)})", 0))
+        errors[line] = text, times + 1
 
 
-def _told(errors: dict[str, int]) -> list[str]:
-    lines = [f"{text} (in {times} cells)" if times > 1 else text for text, times in errors.items()]
+def told(errors: Errors) -> list[str]:
+    """The lines as they are said, with how many cells each is true of."""
+    lines = [f"{text} (in {times} cells)" if times > 1 else text for text, times in errors.values()]
     return lines[:MAX_ERRORS] + ([f"and {len(lines) - MAX_ERRORS} more errors"] if len(lines) > MAX_ERRORS else [])

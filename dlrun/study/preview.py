@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from dlrun.sinks.terminal import duration
@@ -19,6 +20,8 @@ from dlrun.study.results import run_of
 EARLY_SECONDS = 10.0
 """A first run that lasts longer is judged by the steps it has done."""
 LEAST_STEPS = 10
+MANY_PRUNED = 5
+"""Runs given up, where none was finished: then what one takes on average is what the others will take."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,14 @@ class Preview:
             return None
         planned -= sum(row["state"] in DONE and (row["ended"] or 0.0) < self.since for row in rows)  # done before this driver came
         begun = sorted((row for row in rows if (row["began"] or -1.0) >= self.since), key=lambda row: row["began"])
-        done = [row for row in begun if row["state"] == "finished"]
+        done = [row for row in begun if row["state"] in ("finished", "pruned")]
         late = [row for row in done if row["began"] >= min(other["ended"] for other in done)]  # its worker was warm
-        for row in late[:1] or [row for row in begun if row["state"] == "running"][:1]:
+        usual = [row for row in late if row["state"] == "finished"][:1] or (late if len(late) >= MANY_PRUNED else [])
+        for row in usual[:1] or [row for row in begun if row["state"] == "running"][:1]:
             run = Path(run_of(self.folder, row))
-            whole = row["ended"] - row["began"] if late else unfinished(run, clock - row["began"], steps.get(row["cell"]))
+            whole = mean(took(row) for row in usual) if usual else unfinished(run, clock - row["began"], steps.get(row["cell"]))
             if whole:
-                first = done[0]["ended"] - done[0]["began"] - whole if late else 0.0
+                first = took(done[0]) - whole if usual else 0.0
                 self.estimate = estimated(whole, row["cell"], size_of(run), planned, steps, self.workers, max(first, 0.0))
                 return self._line(self.estimate)
         return None
@@ -77,12 +81,17 @@ class Preview:
         return f"{runs}took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
 
 
+def took(row: Mapping[str, Any]) -> float:
+    """Seconds of a run that has ended."""
+    return float(row["ended"] - row["began"])
+
+
 def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:
     """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion; `first`: a cold start."""
     mine = steps.get(cell, 0)
     ratios = [count / mine for count in steps.values()] if mine else []
-    mean = sum(ratios) / len(ratios) if ratios else 1.0
-    return Estimate(planned, first + seconds * mean * planned / min(workers, max(planned, 1)), float(size * planned), seconds * mean)
+    usual = mean(ratios) if ratios else 1.0
+    return Estimate(planned, first + seconds * usual * planned / min(workers, max(planned, 1)), float(size * planned), seconds * usual)
 
 
 def unfinished(run: Path, seconds: float, steps: int | None) -> float | None:

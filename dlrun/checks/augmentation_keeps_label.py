@@ -44,11 +44,9 @@ RULE = (
 def augmentation_keeps_label(subject: Subject) -> Finding:
     """Up to 512 rows of train in batches as training has them, augmented under three steps."""
     data = subject.run.data
-    moved_apart = apart(subject) if subject.patience > 1 or data.augments else None
-    if moved_apart:
+    if (subject.patience > 1 or data.augments) and (moved_apart := apart(subject)):
         return _apart(moved_apart)
-    mirrored = against(subject) if subject.patience > 1 else None
-    if mirrored:
+    if subject.patience > 1 and (mirrored := against(subject)):
         return _mirrored(*mirrored)
     if not data.augments and not data.mixed_labels and isinstance(data.raw("train"), Items):
         return _items(subject)
@@ -79,8 +77,7 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
         cause = "the augmentation destroys what the label depends on"
         return Finding("warning", text, cause, "make it weaker: dlrun data --out draws it", numbers, RULE)
     if classes and isinstance(plain.get("x"), Tensor):
-        loud = _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)
-        if loud:
+        if loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers):
             return loud
     return Finding("ok", text, numbers=numbers, threshold=RULE)
 

@@ -62,12 +62,8 @@ def receptive_field(subject: Subject) -> Finding:
     view = mixing_view(subject)
     if view and not (view.of_input and view.rows_kept):
         return told(view, numbers, "no view in forward exchanges axes")
-    wrong = wrong_axis(subject)
-    if wrong is not None:
+    if wrong := wrong_axis(subject) or deaf(probe):
         return wrong
-    upside_down = deaf(probe)
-    if upside_down is not None:
-        return upside_down
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
     share, label, missing = min(unseen)

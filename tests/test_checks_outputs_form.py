@@ -33,7 +33,7 @@ def clamped(out: Tensor, y: Tensor) -> Tensor:
 
 
 FAULTS: dict[str, tuple[Any, Any, tuple[str, ...], str]] = {
-    "softmax": (lambda z: z.softmax(1), None, CLOUDS, "probabilities that sum to 1, and the loss takes logits: the best of them cost 0.744"),
+    "softmax": (lambda z: z.softmax(1), None, CLOUDS, "that sum to 1, and the loss takes logits: the best of them cost 0.744"),
     "sigmoid": (lambda z: z.sigmoid(), None, CLOUDS, "bounded to 0 .. 1, and the loss takes logits"),
     "softmax_over_batch": (lambda z: z.softmax(0), None, CLOUDS, "sum to 1 over the rows of the batch"),
     "softmax_in_loss": (None, lambda out, y: F.cross_entropy(out.softmax(1), y), CLOUDS, "none cost less than 0.744"),

@@ -76,9 +76,9 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
     if before.clear() and after.lost(before):
         cause = "the augmentation destroys what the label depends on"
         return Finding("warning", text, cause, "make it weaker: dlrun data --out draws it", numbers, RULE)
-    if classes and isinstance(plain.get("x"), Tensor):
-        if loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers):
-            return loud
+    pictures = classes and isinstance(plain.get("x"), Tensor)
+    if pictures and (loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)):
+        return loud
     return Finding("ok", text, numbers=numbers, threshold=RULE)
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-LEFT_OUT = ("arms", "axes", "tune", "events", "measures", "claims", "baseline", "figure", "cost", "recorded", "source", "log", "checks")
-LEFT_OUT += ("checks_on_error",)
+LEFT_OUT = {"arms", "axes", "tune", "events", "measures", "claims", "baseline", "figure", "cost", "recorded", "source", "log", "checks"}
+LEFT_OUT |= {"checks_on_error"}
 """Of the root keys: what is about a study, or about how to look, and sets nothing of this training."""
 ENDS = {"finished": "STATUS_SUCCESS", "running": "STATUS_RUNNING", "failed": "STATUS_FAILURE"}
 

@@ -31,7 +31,7 @@ CLEAR, TOLD = 4.0, 0.15
 COPIED, NEXT = 0.95, 0.98
 WIDE, FEW = 64, 0.2
 RULE = (
-    f"warning: a column of x names the class, or is y but for unit and zero (1 - r2 < {EXACT:g}), or on another scale (log, root, square, rank), "
+    f"warning: a column of x names the class, or is y but for its unit (1 - r2 < {EXACT:g}), or on another scale (log, root, rank), "
     "or has one value in all rows of a class and others elsewhere, and the others tell y too; "
     "or it numbers the rows of a file sorted by target; or it tells train's targets and not val's, while the others tell both; "
     f"error: y is x on over {COPIED:.0%} of the tokens, or an input that the output of the same step reads"

@@ -141,3 +141,19 @@ print(dump(config.saved), end="")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     said = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert said.stdout == text
+
+
+def test_a_worker_with_a_gpu_is_a_new_process_that_sees_no_other() -> None:
+    pool = Pool(1, 1, ["7"])
+    pool.start()
+    ended.clear()
+    try:
+        (process,) = pool.processes
+        number = int(process.owner.split("/")[1])
+        hear(pool, lambda: b"CUDA_VISIBLE_DEVICES=7\0" in Path(f"/proc/{number}/environ").read_bytes())
+        assert parent(process.owner) == str(os.getpid()) and not isinstance(process, Forked)
+        process.signal(signal.SIGKILL)
+        hear(pool, lambda: ended)
+        assert ended == [-signal.SIGKILL]
+    finally:
+        pool.close()

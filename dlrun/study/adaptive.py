@@ -72,7 +72,7 @@ class Asker:
 
 def refuse(ledger: Ledger, number: int, params: Mapping[str, Any], seeds: Sequence[int], lines: Sequence[str], source: str) -> bool:
     """Enter a cell whose values do not go together, failed from the start. False where the number is taken."""
-    blank = {"study": ledger.study, "cell": number, "text": "", "sha256": "", "seals": "{}", "checked": False, "attempt": 0}
+    blank = {"study": ledger.study, "cell": number, "text": "", "sha256": "", "seals": "{}", "place": "", "checked": False, "attempt": 0}
     said = [line.removeprefix("command line: ") for line in lines]
     why = {"state": "failed", "failure": "config", "reason": said[0][:500], "log": "\n".join(said[1:]), "signature": ""}
 

@@ -15,7 +15,7 @@ from small_data import DRAW, ORDER, SMALL, SMALL_X, SMALL_Y, flip_bit, idx, writ
 
 from dlrun.data import prepare
 from dlrun.datasets import _real
-from dlrun.datasets._real import arrange, find, splits
+from dlrun.datasets._real import arrange, find, splits, with_noise
 from dlrun.errors import MissingError
 
 
@@ -50,6 +50,26 @@ def test_a_folder_is_decoded_once_then_the_cache_serves(tmp_path: Path, cached: 
     assert any("Small from cache" in note for note in data.notes)
     with pytest.raises(ValueError, match=r"dataset.val is 0: expected 1..5000"):
         splits(SMALL, cached, None, 0)
+
+
+def test_the_first_rows_of_train_and_labels_drawn_anew(cached: str) -> None:
+    whole, part = splits(SMALL, cached, None, 20), splits(SMALL, cached, None, 20, n=30)
+    assert torch.equal(part.train[0], whole.train[0][:30]) and torch.equal(part.train[1], whole.train[1][:30])
+    assert torch.equal(part.val[0], whole.val[0]) and whole.spec is not None and part.spec is not None
+    assert part.spec.fingerprint == f"{whole.spec.fingerprint} n=30" and part.spec.split_rule.startswith("30 / 20 / 20 rows")
+    with pytest.raises(ValueError, match=r"dataset.n is 41: train has 40 rows beside the 20 of val"):
+        splits(SMALL, cached, None, 20, n=41)
+    noisy = splits(SMALL, cached, None, 20, label_noise=0.2)
+    assert noisy.spec is not None and noisy.spec.fingerprint == f"{whole.spec.fingerprint} label_noise=0.2"
+    assert all(torch.equal(getattr(noisy, held)[1], getattr(whole, held)[1]) for held in ("val", "test"))
+
+
+def test_labels_drawn_anew_are_any_with_the_same_chance() -> None:
+    y = torch.zeros(100_000, dtype=torch.int64)
+    assert torch.equal(with_noise(y, 0.0, 10), y) and torch.equal(with_noise(y, 0.2, 10), with_noise(y, 0.2, 10))
+    for share in (0.2, 1.0):  # a redrawn label is its old one in a tenth of cases; three standard deviations are 0.003
+        counts = torch.bincount(with_noise(y, share, 10), minlength=10) / len(y)
+        assert counts[0] == pytest.approx(1 - 0.9 * share, abs=0.004) and torch.allclose(counts[1:], torch.tensor(share / 10), atol=0.004)
 
 
 def test_writing_into_a_batch_does_not_reach_the_cache_file(cached: str) -> None:

@@ -76,6 +76,8 @@ TASKS = {
     "vae": ("task.latent=8",),
     "diffusion": ("dataset=moons", "task.timesteps=5"),
     "maml": SINES,
+    "distillation": ("model.student.width=8", "model.teacher.width=8"),
+    "adversarial": (),
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -96,7 +98,8 @@ DATASETS = {
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
-EXPERIMENTS |= {"mode_connectivity": "fashion_mnist"}
+EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None}
+EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear_probe": (MLP, ("rows=200",)),
@@ -105,6 +108,7 @@ PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interpolation": (MLP, ("points=3",)),
     "weight_average": (MLP, ()),
     "logit_lens": (GRAMMAR, ("rows=8",)),
+    "relaxation_rollout": ((*GRAPHS, "dataset.target=relaxation"), ("rows=8",)),
     "latent_traversal": (("task=vae", "task.latent=2"), ("rows=50",)),
     "alignment_uniformity": (VIEWS, ("rows=50",)),
     "gradient_terms": (("task=vae", "task.latent=2"), ("rows=50",)),
@@ -137,6 +141,9 @@ def trains_and_resumes(folder: Path, *words: str) -> None:
         words += (f"dataset.path={folder / 'text.txt'}",)
     if "dataset=image_folder" in words:
         words += (f"dataset.folder={folder / 'pictures'}",)
+    if "task=distillation" in words:
+        teacher = runs.start(folder / "teacher", "model.width=8", "train.steps=100")[0]
+        words += (f"start={{from: {teacher}, step: last, networks: {{teacher: model}}, freeze: ['teacher.*']}}",)
     findings = run_checks(build_run(compose([*runs.QUIET, *words])), "fast")
     assert [finding for finding in findings if finding.level in ("warning", "error")] == []
     run, whole, code = runs.start(folder, *words)

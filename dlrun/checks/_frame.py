@@ -29,6 +29,7 @@ from dlrun.loop import prepare, train_step
 from dlrun.noise import seed_generators
 from dlrun.owners import build_optimizers
 from dlrun.run import Run
+from dlrun.start import freeze
 from dlrun.steplog import StepLog
 from dlrun.task import LossTask
 
@@ -148,7 +149,7 @@ class Subject:
     def fresh(self, seed: int | None = None) -> Run:
         """A run of the same config whose networks, optimizers and task are built anew from `seed` (its own where None).
 
-        Weights that `start` brings are not loaded. The data is shared.
+        Weights that `start` brings are not loaded, what it freezes is frozen. The data is shared.
         """
         run = self.run
         seed = run.seed if seed is None else seed
@@ -157,6 +158,7 @@ class Subject:
         modules = build_networks(run.config, task, run.data.spec, seed)
         if "loss" in run.modules:
             modules["loss"] = task.criterion
+        freeze((run.config.get("start") or {}).get("freeze") or [], modules)
         for module in modules.values():
             module.to(run.device)
         optimizers, owned, schedulers = build_optimizers(run.config, modules, run.steps)

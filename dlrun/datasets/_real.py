@@ -20,6 +20,7 @@ import torch
 
 from dlrun.datasets._decode import Array, Arrays, BrokenError, naming
 from dlrun.errors import MissingError
+from dlrun.noise import hash32
 from dlrun.types import DataSpec, Splits
 
 HELD = 500
@@ -208,8 +209,11 @@ def find(data: RealData, root: str, folder: Path | None) -> Found:
     raise MissingError(f"{data.title} is not on this machine (looked in {', '.join(looked)}); bring it with: {data.fetch_command}")
 
 
-def splits(data: RealData, root: str, folder: Path | None, val: int) -> Splits:
-    """Train, val (the last `val` rows of the arranged train rows) and test, uint8 images memory-mapped, y int64."""
+def splits(data: RealData, root: str, folder: Path | None, val: int, n: int | None = None, label_noise: float = 0) -> Splits:
+    """Train, val (the last `val` rows of the arranged train rows) and test, uint8 images memory-mapped, y int64.
+
+    `n`: of train the first rows only. `label_noise`: each label of train is with this chance drawn anew, all classes alike.
+    """
     classes = len(data.names)
     if not 1 <= val <= HELD * classes:
         raise ValueError(f"dataset.val is {val}: expected 1..{HELD * classes} rows")
@@ -217,6 +221,10 @@ def splits(data: RealData, root: str, folder: Path | None, val: int) -> Splits:
     x, y = torch.from_numpy(found.arrays["train_x"]), torch.from_numpy(found.arrays["train_y"]).long()
     test = torch.from_numpy(found.arrays["test_x"]), torch.from_numpy(found.arrays["test_y"]).long()
     kept = len(x) - val
+    if n is not None and n > kept:
+        raise ValueError(f"dataset.n is {n}: train has {kept} rows beside the {val} of val")
+    used = kept if n is None else n
+    said = ("" if n is None else f" n={n}") + (f" label_noise={label_noise:g}" if label_noise else "")
     digest = hashlib.sha256("".join(known for _, known in data.arrays.values()).encode()).hexdigest()
     spec = DataSpec(
         in_shape=tuple(x.shape[1:]),
@@ -226,9 +234,18 @@ def splits(data: RealData, root: str, folder: Path | None, val: int) -> Splits:
         names=data.names,
         mean=data.mean,
         std=data.std,
-        split_rule=f"{kept} / {val} / {len(test[0])} rows; val is the last rows of each class in train, in equal shares",
+        split_rule=f"{used} / {val} / {len(test[0])} rows; val is the last rows of each class in train, in equal shares",
         source=found.source,
-        fingerprint=f"sha256:{digest} ({data.title}, decoded arrays) val={val}",
+        fingerprint=f"sha256:{digest} ({data.title}, decoded arrays) val={val}{said}",
         notes=(f"data: {data.title} from {found.source}", *found.notes),
     )
-    return Splits((x[:kept], y[:kept]), (x[kept:], y[kept:]), test, spec)
+    return Splits((x[:used], with_noise(y[:used], label_noise, classes)), (x[kept:], y[kept:]), test, spec)
+
+
+def with_noise(y: torch.Tensor, share: float, classes: int) -> torch.Tensor:
+    """Labels [N], each with chance `share` drawn anew from 0..classes-1 (its own among them): always the same draw."""
+    if not share:
+        return y
+    source = torch.Generator().manual_seed(hash32("label noise"))
+    again = torch.rand(len(y), generator=source) < share
+    return torch.where(again, torch.randint(classes, y.shape, generator=source), y)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlrun.datasets._decode import decode_cifar
 from dlrun.datasets._real import RealData, splits
-from dlrun.ranges import Count
+from dlrun.ranges import Count, Fraction
 from dlrun.registry import facts
 from dlrun.types import Splits
 
@@ -36,6 +36,6 @@ DATA = RealData(
 
 
 @facts(real=DATA)
-def cifar10(root: str, *, folder: Path | None, val: Count) -> Splits:
+def cifar10(root: str, *, folder: Path | None, val: Count, n: Count | None, label_noise: Fraction) -> Splits:
     """x uint8 [3, 32, 32], standardised on the device; y in 0..9; 50000 - `val` / `val` / 10000 rows. `root` is the data cache."""
-    return splits(DATA, root, folder, val)
+    return splits(DATA, root, folder, val, n, label_noise)

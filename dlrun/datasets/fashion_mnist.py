@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlrun.datasets._decode import IDX_FILES, decode_idx
 from dlrun.datasets._real import RealData, splits
-from dlrun.ranges import Count
+from dlrun.ranges import Count, Fraction
 from dlrun.registry import facts
 from dlrun.types import Splits
 
@@ -35,6 +35,6 @@ DATA = RealData(
 
 
 @facts(real=DATA)
-def fashion_mnist(root: str, *, folder: Path | None, val: Count) -> Splits:
+def fashion_mnist(root: str, *, folder: Path | None, val: Count, n: Count | None, label_noise: Fraction) -> Splits:
     """x uint8 [1, 28, 28], standardised on the device; y in 0..9; 60000 - `val` / `val` / 10000 rows. `root` is the data cache."""
-    return splits(DATA, root, folder, val)
+    return splits(DATA, root, folder, val, n, label_noise)

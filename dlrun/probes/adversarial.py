@@ -7,12 +7,13 @@ Source: Goodfellow, Shlens, Szegedy 2015, "Explaining and Harnessing Adversarial
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.functional.attacks import Ball, ball, uphill
 from dlrun.functional.pictures import stacked
 from dlrun.noise import Noise
 from dlrun.probes._rows import loss_of, loss_task, right
@@ -22,20 +23,6 @@ from dlrun.trained import Trained
 from dlrun.types import Look
 
 SHOWN = 16
-
-
-class Ball(NamedTuple):
-    """Where an attack may go, in units of x as the network gets it: `eps` and a `step` a channel, ends of inputs `low`, `high` or None."""
-
-    eps: Tensor
-    step: Tensor
-    low: Tensor | None
-    high: Tensor | None
-
-    def into(self, moved: Tensor, x: Tensor) -> Tensor:
-        """The nearest point of `moved` within eps of x and within the inputs' range."""
-        moved = torch.minimum(torch.maximum(moved, x - self.eps), x + self.eps)
-        return moved if self.low is None else torch.minimum(torch.maximum(moved, self.low), self.high)  # type: ignore[arg-type]
 
 
 def adversarial(
@@ -63,8 +50,8 @@ def adversarial(
     hit: list[Tensor] = []
     shown: Look | None = None
     for batch in runs[0].prepared(split, rows):
-        ball = _ball(runs[0], batch["x"], eps, step_size or (eps if attack == "fgsm" else 2.5 * eps / steps), bounds)
-        moved = batch.replace(x=_attack(runs[0], tasks[0], batch, ball, 1 if attack == "fgsm" else steps, random_start, noise, len(clean)))
+        box = _ball(runs[0], batch["x"], eps, step_size or (eps if attack == "fgsm" else 2.5 * eps / steps), bounds)
+        moved = batch.replace(x=_attack(runs[0], tasks[0], batch, box, 1 if attack == "fgsm" else steps, random_start, noise, len(clean)))
         clean.append(_right(runs, tasks, batch))
         hit.append(_right(runs, tasks, moved))
         shown = shown or _shown(batch["x"], moved["x"], eps)
@@ -85,20 +72,14 @@ def adversarial(
     return numbers, {"rows": shown} if shown else {}
 
 
-def _attack(run: Trained, task: LossTask, batch: Batch, ball: Ball, steps: int, random_start: bool, noise: Noise, number: int) -> Tensor:
+def _attack(run: Trained, task: LossTask, batch: Batch, box: Ball, steps: int, random_start: bool, noise: Noise, number: int) -> Tensor:
     """x moved uphill on the loss, `steps` signed steps, each back into the ball."""
     x: Tensor = batch["x"]
-    moved = x
+    begin = x
     if random_start:
         drawn = torch.rand(x.shape, generator=noise.generator(f"start {number}", x.device), device=x.device, dtype=x.dtype)
-        moved = ball.into(x + (2 * drawn - 1) * ball.eps, x)
-    for _ in range(steps):
-        moved = moved.detach().requires_grad_()
-        with torch.enable_grad():
-            loss = loss_of(task, task.outputs(run.nets, batch.replace(x=moved)), batch)
-        (gradient,) = torch.autograd.grad(loss, moved)
-        moved = ball.into(moved.detach() + ball.step * gradient.sign(), x)
-    return moved.detach()
+        begin = box.into(x + (2 * drawn - 1) * box.eps, x)
+    return uphill(lambda moved: loss_of(task, task.outputs(run.nets, batch.replace(x=moved)), batch), x, begin, box, steps)
 
 
 def _ball(run: Trained, x: object, eps: float, step: float, bounds: list[float] | None) -> Ball:
@@ -108,17 +89,9 @@ def _ball(run: Trained, x: object, eps: float, step: float, bounds: list[float] 
             f"needs rows of numbers, which can be moved a little; found {getattr(x, 'dtype', type(x).__name__)}".replace("torch.", "")
         )
     raw = run.data.raw("train").take(torch.arange(1))["x"]
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    if raw.dtype == torch.uint8:
-        mean, std = run.spec.mean or mean, run.spec.std or std
-        bounds = [0.0, 1.0] if bounds is None else bounds
-    if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
-        raise ValueError(f"bounds={bounds}: expected [least, largest] of the inputs, in input units")
-    axes = (len(std),) + (1,) * (x.dim() - 2) if len(std) > 1 else ()
-    shift, scale = (torch.tensor(side, device=x.device, dtype=x.dtype).view(axes) for side in (mean, std))
-    low, high = ((bound - shift) / scale for bound in bounds) if bounds is not None else (None, None)
-    return Ball(eps / scale, step / scale, low, high)
+    if raw.dtype != torch.uint8:
+        return ball(x, eps, step, bounds, None, None)
+    return ball(x, eps, step, [0.0, 1.0] if bounds is None else bounds, run.spec.mean, run.spec.std)
 
 
 @torch.no_grad()

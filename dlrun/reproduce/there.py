@@ -26,7 +26,7 @@ ASIDE |= {"log", "probes", "checks", "checks_on_error"}
 """Root keys without a say in what is trained: what is asked of the runs, where it is told, and what looks on."""
 LARGEST_CONFIG = 1 << 20
 START = re.compile(r"^  from: .*$", re.MULTILINE)
-LATER = ("  replica: 0\n",)
+LATER = ("  replica: 0\n", "  n: null\n", "  label_noise: 0.0\n")
 """Lines of keys that runs of earlier versions have not, at the value under which they change nothing."""
 
 

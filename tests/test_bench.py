@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+from pathlib import Path
 
 import pytest
 from architecture_rules import ROOT
@@ -46,3 +49,13 @@ def test_a_verdict_is_the_promises(promise: Promise, ratio: float, verdict: str)
 def test_a_command_that_ends_otherwise_than_expected_is_no_measurement() -> None:
     with pytest.raises(SystemExit, match="exited with 3, not 0"):
         measure.milliseconds([measure.PYTHON, "-c", "raise SystemExit(3)"])
+
+
+def test_the_plain_script_of_a_study_asks_for_the_data_as_the_reader_wants_it() -> None:
+    """It calls the reader by itself, without the options' defaults: a new option would be found out by a failing measurement only."""
+    from dlrun.datasets.fashion_mnist import fashion_mnist
+
+    tree = ast.parse((Path(measure.__file__).parent / "plain_study.py").read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "fashion_mnist"]
+    wanted = {name for name, option in inspect.signature(fashion_mnist).parameters.items() if option.kind is option.KEYWORD_ONLY}
+    assert [{keyword.arg for keyword in call.keywords} for call in calls] == [wanted]

@@ -25,7 +25,7 @@ def scaled(x: torch.Tensor) -> torch.Tensor:
 def main(config: DictConfig) -> None:
     """One run."""
     torch.manual_seed(config.seed)
-    data = fashion_mnist(cache_root(), folder=None, val=5000)
+    data = fashion_mnist(cache_root(), folder=None, val=5000, n=None, label_noise=0.0)
     (x, y), (val_x, val_y) = data.train, data.val
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
     adam = torch.optim.Adam(model.parameters(), lr=config.lr)

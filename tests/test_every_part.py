@@ -78,6 +78,7 @@ TASKS = {
     "maml": SINES,
     "distillation": ("model.student.width=8", "model.teacher.width=8"),
     "adversarial": (),
+    "least_squares": ("model.features=20",),
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -98,8 +99,8 @@ DATASETS = {
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
-EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None}
-EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial"), "fashion_mnist")
+EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None}
+EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial", "double_descent", "random_labels"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear_probe": (MLP, ("rows=200",)),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets._graphs import Drawn, Kinds, draw_graphs
-from dlrun.functional.graphs import all_distances, connected, distances, relax, triangles
+from dlrun.functional.graphs import all_distances, connected, distances, laplacian_vectors, relax, triangles
 from dlrun.ranges import Count, Index, Positive, Seed
 from dlrun.types import DataSpec, Splits
 
@@ -47,15 +47,18 @@ def _of_graph(graphs: Drawn, target: str) -> Tensor:
     return triangles(graphs.adjacency) if target == "triangles" else graphs.mask.sum(1).double()
 
 
-def _split(graphs: Drawn, target: str, far: float, random_features: int, draw: np.random.Generator) -> dict[str, Any]:
+def _split(graphs: Drawn, target: str, far: float, more: tuple[int, int], draw: np.random.Generator) -> dict[str, Any]:
+    """x, y and mask of a split; `more`: how many random features, and how many of the Laplacian."""
     rows, most = graphs.mask.shape
     counted = None
     if target in NODE_TARGETS:
         feature, y, counted = _on_nodes(graphs, target, far, draw)
     else:
         feature, y = graphs.mask.double(), _of_graph(graphs, target)
-    noise = torch.from_numpy(draw.standard_normal((rows, most, random_features))) * graphs.mask[..., None]
-    nodes = torch.cat((feature[..., None], noise), -1)
+    noise = torch.from_numpy(draw.standard_normal((rows, most, more[0]))) * graphs.mask[..., None]
+    waves = laplacian_vectors((graphs.adjacency > 0).double(), graphs.mask, more[1])
+    signs = torch.from_numpy(draw.integers(0, 2, (rows, 1, more[1])) * 2.0 - 1)
+    nodes = torch.cat((feature[..., None], noise, waves * signs), -1)
     x = {"nodes": nodes.float(), "adjacency": graphs.adjacency.float(), "mask": graphs.mask}
     split: dict[str, Any] = {"x": x, "y": y.float() if y.is_floating_point() else y}
     return split if counted is None else {**split, "mask": counted}
@@ -104,11 +107,13 @@ def graphs(
     degree: Positive,
     weights: list[Positive] | None,
     random_features: Index,
+    laplacian_features: Index,
     n: Count,
     seed: Seed,
 ) -> Splits:
-    """x = {nodes float32 [N, 1 + random_features], adjacency float32 [N, N], mask bool [N]}; padded nodes are zero and have no edges.
+    """x = {nodes float32 [N, F], adjacency float32 [N, N], mask bool [N]}; padded nodes are zero and have no edges.
 
+    F = 1 + random_features + laplacian_features, in this order; the Laplacian is that of the edges without their weights.
     Of a node (y [N], and `mask` says which count): shortest_path, the distance from the node whose first feature is 1 (others 0);
     relaxation, the distance one Bellman-Ford round on from the first feature; degree. Of a graph: triangles, node_count (float),
     connected, generator (classes). Nodes are numbered at random. n train graphs, a quarter as many in val and in test. Raises ValueError
@@ -126,8 +131,9 @@ def graphs(
     sizes = [(nodes_min or nodes, nodes), (nodes_min or nodes, nodes), (test_nodes or nodes_min or nodes, test_nodes or nodes)]
     drawn = [draw_graphs(kinds, rows, *size, weights, draw) for rows, size, draw in zip((n, n // 4, n // 4), sizes, draws)]
     far = _far(drawn) if target == "relaxation" else 0.0
-    parts = [_split(part, target, far, random_features, draw) for part, draw in zip(drawn, draws)]
-    return Splits(parts[0], parts[1], parts[2], _spec(drawn, target, kinds, random_features, far, seed))
+    more = (random_features, laplacian_features)
+    parts = [_split(part, target, far, more, draw) for part, draw in zip(drawn, draws)]
+    return Splits(parts[0], parts[1], parts[2], _spec(drawn, target, kinds, sum(more), far, seed))
 
 
 def _far(drawn: list[Drawn]) -> float:

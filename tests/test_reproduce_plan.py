@@ -15,6 +15,7 @@ from reproducing import TINY, experiment, sheet
 from dlrun.config import compose
 from dlrun.config.dump import dump
 from dlrun.errors import MissingError, UsageError
+from dlrun.reproduce.leader import Runs, study_name
 from dlrun.reproduce.sheet import WHOLE, read_axis, read_sheet, seeds_of
 from dlrun.reproduce.there import Store, likeness, new_place
 from dlrun.reproduce.wanted import Wanted, all_wanted, choose, judged, needs, tuning_runs
@@ -196,6 +197,19 @@ def test_more_seeds_do_not_run_into_those_that_tune(tmp_path: Path) -> None:
     conf = experiment(tmp_path, {**TINY, **TUNED})
     with pytest.raises(UsageError, match="seed 100 both tunes and judges"):
         read_sheet("tiny", [], 150, str(conf))
+
+
+def test_only_calls_for_the_same_runs_share_a_ledger(tmp_path: Path) -> None:
+    """One that was killed may have had other overrides, or an experiment that was changed since: its runs are not those asked for now."""
+
+    def named(place: str, changed: dict[str, Any] | None = None, *words: str) -> str:
+        conf = experiment(tmp_path / place, {**TINY, **(changed or {})})
+        runs = Runs([read_sheet("tiny", words, config_dir=str(conf))], tmp_path / "outputs")
+        runs.look()
+        return study_name(runs)
+
+    others = [named("one", None, "optimizer.lr=0.5"), named("two", {"train": {"steps": 21}}), named("three", {"seeds": 3})]
+    assert named("one") == named("one") and len({named("one"), *others}) == 4
 
 
 def test_ledgers_of_calls_that_were_killed_are_cleared_away_later(tmp_path: Path) -> None:

@@ -268,8 +268,12 @@ def name_of(wanted: Wanted) -> str:
 
 
 def study_name(runs: Runs) -> str:
-    """A name that equal commands share while equal runs are missing, and new ones do not."""
-    left = "\n".join(map(str, runs.missing)) + (f"\n{time.time_ns()}" if runs.fresh else "")
+    """A name that equal commands share while equal runs are missing, and new ones do not.
+
+    Configs are part of it: what a call with other overrides, or from before a change of the experiment, left in its ledger are other runs.
+    """
+    configs = [*(sheet.base for sheet in runs.sheets.values()), *runs._ready.values()]
+    left = "\n".join([*map(str, runs.missing), *(dump(config.saved) for config in configs), str(time.time_ns()) if runs.fresh else ""])
     return f"{PREFIX}{sha256(left.encode()).hexdigest()[:12]}"
 
 

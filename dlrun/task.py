@@ -25,7 +25,7 @@ class Task:
     """True where the loss of one row depends on the others (contrastive): accumulation is then refused."""
 
     turns: int | None = None
-    """How many objectives a step has, where that is known: the loop then does not ask for one more (1 % of a small step)."""
+    """How many objectives a step has, where that is known: the loop then does not ask for one more (1 % of a small step). 0: no slopes."""
 
     spec: DataSpec
     criterion: Any

@@ -32,8 +32,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "embedding_sum": ("dataset=modular_addition", "model=embedding_sum", "model.width=16"),
     "lstm_text": (*LM, "model=lstm", "model.width=16"),
 }
-ELSEWHERE = {"gnn"}
-"""Networks with data of their own, whose tests stand beside theirs."""
+ELSEWHERE = {"gnn", "random_features"}
+"""Networks with data of their own, or that gradients do not train; their tests stand elsewhere."""
 COUPLED = {"resnet", "torchvision"}
 """Batch norm looks at the rows of a micro-batch alone: parts of a batch are another network there."""
 

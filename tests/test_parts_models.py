@@ -42,8 +42,9 @@ FITTING: list[tuple[str, tuple[int, ...], tuple[int, ...], int | None]] = [
 
 
 def test_every_model_is_tried() -> None:
-    """That of graphs, whose rows are no single tensor, in `test_parts_graphs.py`."""
-    assert {name for name, *_ in FITTING} | {"gnn"} == set(registry.builtin_names("model")) | {"gnn"}
+    """That of graphs, whose rows are no single tensor, in `test_parts_graphs.py`; that of no gradients in `test_parts_least_squares.py`."""
+    elsewhere = {"gnn", "random_features"}
+    assert {name for name, *_ in FITTING} | elsewhere == set(registry.builtin_names("model")) | elsewhere
 
 
 @pytest.mark.parametrize(("name", "in_shape", "out_shape", "vocab"), FITTING)

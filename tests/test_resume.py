@@ -21,6 +21,7 @@ SMALL = {
     "siren": ("model=siren", "model.width=16", "model.depth=2"),
     "deconv": ("task=autoencoder", "model.decoder=deconv", "model.decoder.channels=[8]", "model.encoder.dropout=0.2", "task.latent=4"),
     "orthogonal_mlp": ("model=orthogonal_mlp", "model.width=16"),
+    "random_features": ("task=least_squares", "model.features=16"),
     "embedding_sum": ("dataset=modular_addition", "model=embedding_sum", "model.width=16"),
     "torchvision": ("model=torchvision", "model.arch=shufflenet_v2_x0_5"),
     "transformer": ("task=language_model", "model=transformer", "model.width=16", "model.heads=2", "model.depth=1", "model.dropout=0.2"),

@@ -49,7 +49,7 @@ def frozen_report(subject: Subject) -> Finding:
         return Finding("ok", "nothing is frozen", numbers=numbers, threshold=RULE)
     text = f"frozen: {share:.0%} of all weights, {len(frozen)} of {len(every)} tensors ({', '.join(sorted(frozen)[:3])})"
     odd = {name: p for name, p in frozen.items() if not any(_meant(glob, name) for glob in globs)}
-    if len(frozen) == len(every) and run.steps > 0:
+    if len(frozen) == len(every) and run.steps > 0 and run.task.turns != 0:  # no objectives: what a step does needs no gradient
         cause = "requires_grad_(False) reached the whole network"
         return Finding(
             "error", f"{text}: nothing can be trained", cause, "thaw what is to be trained: p.requires_grad_(True)", numbers, RULE

@@ -27,6 +27,7 @@ ELSEWHERE = [
     ".venv/bin/pip install",
     "scripts/dlrun data dataset=fashion_mnist --fetch",
     "scripts/dlrun train experiment=fashion_mnist_cnn",
+    "scripts/dlrun reproduce grokking",
 ]
 # What a test does not have to wait for; the README's own numbers come after it and win.
 SHORT = ["log.wandb.mode=disabled", "train.steps=20", "train.eval_every=10"]

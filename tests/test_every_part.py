@@ -99,7 +99,7 @@ DATASETS = {
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
-EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None}
+EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None, "cifar10_mlp": "cifar10"}
 EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial", "double_descent", "random_labels"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -109,6 +109,7 @@ PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interpolation": (MLP, ("points=3",)),
     "weight_average": (MLP, ()),
     "logit_lens": (GRAMMAR, ("rows=8",)),
+    "backprop_by_hand": (MLP, ("rows=20",)),
     "relaxation_rollout": ((*GRAPHS, "dataset.target=relaxation"), ("rows=8",)),
     "latent_traversal": (("task=vae", "task.latent=2"), ("rows=50",)),
     "alignment_uniformity": (VIEWS, ("rows=50",)),

@@ -15,6 +15,7 @@ from dlrun.augments.flip import flip
 from dlrun.augments.noise import noise as noise_part
 from dlrun.augments.random_crop import random_crop
 from dlrun.augments.randomize import randomize
+from dlrun.augments.roll import roll
 from dlrun.augments.rotate import rotate
 from dlrun.augments.shift import shift
 from dlrun.batch import Batch
@@ -207,3 +208,20 @@ def test_contrast_and_gamma_commute_with_a_normalisation_by_channel() -> None:
 def test_randomize_refuses_ranges_that_mean_nothing(option: str, pair: list[float]) -> None:
     with pytest.raises(ValueError, match=f"augment randomize: {option} is"):
         randomize(BATCH, noise(), **{**STILL, option: pair})
+
+
+def test_roll_moves_every_series_by_its_own_number_of_places_around_the_end() -> None:
+    x = torch.arange(8.0).repeat(900, 1)
+    out = roll(Batch({"x": x}), noise(), places=2)["x"]
+    places = out.argmin(1)  # where the 0 went
+    assert torch.equal(out, torch.stack([row.roll(int(place)) for row, place in zip(x, places)]))
+    assert torch.bincount(places, minlength=8)[[3, 4, 5]].sum() == 0 and (torch.bincount(places, minlength=8)[[0, 1, 2, 6, 7]] > 130).all()
+    together = roll(Batch({"x": x[:, None].repeat(1, 3, 1)}), noise(), places=2)["x"]
+    assert torch.equal(together, out[:, None].expand_as(together)), "channels move together"
+    with pytest.raises(ValueError, match="places is 8, more than a row of 8 numbers"):
+        roll(Batch({"x": x}), noise(), places=8)
+    with pytest.raises(ValueError, match=r"needs series.*found \[3\] torch.float32"):
+        roll(Batch({"x": torch.zeros(3)}), noise(), places=1)
+    with pytest.raises(ValueError, match=r"targets \[900, 8\] are series too"):
+        roll(Batch({"x": x, "y": x}), noise(), places=1)
+    assert torch.equal(roll(Batch({"x": x, "y": x[:, 0]}), noise(), places=2)["x"], out)

@@ -59,6 +59,7 @@ AUGMENTS = {
     "flip": ("augment.flip.p=0.3",),
     "random_crop": ("augment.random_crop.pad=1",),
     "shift": ("augment.shift.pixels=1",),
+    "roll": ("dataset=mnist1d", "model=cnn", "model.channels=[4]"),
     "rotate": ("augment.rotate.degrees=[-30,30]",),
     "cutout": ("augment.cutout.size=3",),
     "mixup": ("augment.mixup.alpha=1.0", "train.accumulate=2"),
@@ -100,6 +101,7 @@ EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
 EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None, "cifar10_mlp": "cifar10"}
+EXPERIMENTS |= {"contrastive": None}
 EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial", "double_descent", "random_labels"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

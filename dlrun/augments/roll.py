@@ -16,7 +16,7 @@ from dlrun.ranges import Count
 def roll(batch: Batch, noise: Noise, *, places: Count) -> Batch:
     """x [B, ..., L], every row moved by its own whole number in -places..places, equally likely; channels of a row move together.
 
-    Raises ValueError where x is no series (no floats, or rows of `places` numbers or fewer), or where targets are series of that length too.
+    Raises ValueError where x is no series (no floats, rows of `places` numbers or fewer), or where targets are series of that length too.
     """
     x = batch["x"]
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2:

@@ -80,6 +80,8 @@ class Work:
             return
         sheet = self.runs.sheets[name]
         began = time.monotonic()
+        if measures := sheet.config.get("measures"):
+            self.console.line(f"{name}: measuring {', '.join(measures)}; what was measured before is kept")
         evidence = evidence_of(sheet, self.runs)
         found = self.found[name] = outcome(sheet, self.runs, evidence)
         found["seconds"] = self.runs.busy[name] / self.runs.workers + time.monotonic() - began

@@ -22,6 +22,8 @@ from dlrun.checks._pull import Fit, best, fit, hot, pulls, refusal, uphill
 from dlrun.checks._weights import by_count
 
 RULE = "in 99 % of the rows the target's output is pulled up, and more than any other"
+ABOVE_CHANCE = 0.3
+"""Outputs in the wrong places are pulled up as often as chance has it; margins on angles, or what an action paid, far more often."""
 SAME = 0.9
 """Share of targets equal to the input some places on above which that is how the data was cut."""
 
@@ -96,7 +98,7 @@ def _misfit(asked: Probe, fitted: Fit, found: list[tuple[Tensor, Tensor]], numbe
     if other.holds and other.share > fitted.share + 0.1:
         text = f"the loss pulls up class y{other.off:+d} where the target is class y"
         return Finding("error", text, "classes are counted from another number in the loss", "compare with y itself", numbers, RULE)
-    if coupled or fitted.share > 0.9:
+    if coupled or fitted.share > 1 / layout.classes + ABOVE_CHANCE:
         return Finding("info", text, "a loss of an unusual form", "look at its gradient", numbers, RULE)
     cause = "outputs were reshaped (view, reshape) where their axes should change places, or broadcast against the targets"
     return Finding("error", text, cause, "out.transpose(1, 2) or out.flatten(0, 1), never view, and print the shapes", numbers, RULE)

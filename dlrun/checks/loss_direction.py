@@ -49,6 +49,16 @@ def loss_direction(subject: Subject) -> Finding:
     return lost or strays(asked, shape) or hardened(asked, shape) or found
 
 
+def _orders(asked: Probe) -> bool:
+    """Whether a constant added to all outputs changes nothing and their scale does: a partial likelihood, a loss over pairs."""
+    if not asked.steady:
+        return False
+    u = asked.noise("one")
+    here, moved, larger = asked.at(u), asked.at(u + 3), asked.at(2 * u)
+    tight = 1e-5 * max(abs(here), 1e-6)
+    return abs(moved - here) <= tight < abs(larger - here)
+
+
 def _direction(subject: Subject, asked: Probe) -> Finding:
     """The verdict on slopes beside targets."""
     if asked.targets.mode not in ("labels", "numbers", "shares"):
@@ -66,6 +76,10 @@ def _direction(subject: Subject, asked: Probe) -> Finding:
         return _unrelated(asked, shape, numbers)
     if found > AGAINST and _told_by_another(asked, shape):
         return Finding("info", "the loss reads several outputs, and targets pull another one up", numbers=numbers, threshold=RULE)
+    if found > AGAINST and _orders(asked):
+        return Finding(
+            "info", "the loss orders rows, and larger targets further down, as risks are by times", numbers=numbers, threshold=RULE
+        )
     if found > AGAINST:
         text = f"the loss falls where outputs move away from their targets (rank correlation of slope and target {found:+.2f})"
         return Finding("error", text, "the sign of the loss is wrong", "minimise the loss: drop the minus", numbers, RULE)

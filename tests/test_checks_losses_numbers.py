@@ -32,13 +32,17 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], Any, str]] = {
 }
 
 
+FIRST = {"row_before": "row_separable"}
+"""Faults that another check names before: there a target acts on another row's slope."""
+
+
 @pytest.mark.parametrize("case", FAULTS)
 def test_losses_that_go_the_wrong_way(case: str) -> None:
     check, words, loss, said = FAULTS[case]
     plug("loss", "mine", loss)
     finding = judged(check, *words, "loss=mine")
     assert finding.level == "error" and said in finding.message and finding.cause and finding.next
-    assert first_loud(found(*words, "loss=mine", level="check")) == check
+    assert first_loud(found(*words, "loss=mine", level="check")) == FIRST.get(case, check)
 
 
 def pinball(out: Tensor, y: Tensor) -> Tensor:
@@ -162,6 +166,8 @@ def test_views_in_another_order_than_the_loss_takes_them() -> None:
     assert finding.level == "error" and "gives its views stacked" in finding.message
 
 
-def test_views_that_only_attract_are_sound() -> None:
+def test_views_that_only_attract_collapse() -> None:
+    """Nothing is held still and nothing keeps rows apart: all the same is best (Wang and Isola 2020, alignment alone)."""
     plug("loss", "mine", lambda out, y: -F.cosine_similarity(out[: len(out) // 2], out[len(out) // 2 :]).mean())
-    assert judged("loss_direction", *VIEWS, "loss=mine").level == "ok"
+    finding = judged("loss_direction", *VIEWS, "loss=mine")
+    assert finding.level == "error" and "all rows have the same embedding" in finding.message

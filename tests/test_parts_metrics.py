@@ -252,7 +252,7 @@ def test_first_losses_and_metrics_agree() -> None:
             "accuracy reads classes or labels, but task supervised of kind regression",
         ),
         (("metric=modes_covered",), "modes_covered reads samples"),
-        (("metric=accuracy", "task=gan", "dataset=ring"), "of kind gan has samples: take high_quality, modes_covered"),
+        (("metric=accuracy", "task=gan", "dataset=ring"), "of kind gan has samples: take energy_distance, high_quality, modes_covered"),
         (("metric=f1", "task=contrastive", "augment.noise=noise"), "has embeddings: take a metric of your own"),
         (("metric.best.name=top_k", "metric.best.k=10"), "metric best does not fit these outputs: k is 10, there are 10 classes"),
         (("metric=accuracy", "task.kind=other", "task=supervised", "dataset=numbers", "loss=mse"), "kind other has numbers"),

@@ -40,10 +40,7 @@ IDS = [f"{name}-{spec.kind}-{len(changed)}" for name, spec, changed in CASES]
 
 
 def test_every_task_is_tried() -> None:
-    apart = {
-        "contrastive",
-        "maml",
-    }  # couples rows; rows are tasks: see test_parts_contrastive.py, test_parts_maml.py
+    apart = {"contrastive", "maml", "adversarial", "distillation", "least_squares"}  # test_parts_contrastive.py, test_parts_maml.py ...
     assert {name for name, *_ in CASES} | apart == set(registry.builtin_names("task"))
 
 

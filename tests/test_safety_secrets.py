@@ -91,7 +91,6 @@ INTERPOLATED = [
     "log.wandb.tags=['${oc.env:PS1}']",
     "tags=['${oc.env:LS_COLORS}','${oc.env:GITHUB_TOKEN}']",
     "source='${oc.env:WANDB_API_KEY}'",
-    "recorded='${log.wandb.notes}'",
 ]
 TRAIN = ("train", "--plugin", "mine.py", "dataset=talkative", "model=linear", "train.steps=3", "train.batch_size=8", "run_dir=run")
 

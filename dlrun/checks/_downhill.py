@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlrun.checks._finding import Finding
 from dlrun.checks._forms import Form
+from dlrun.checks._frame import tensors
 from dlrun.checks._probe import Probe
 
 STEPS = 60
@@ -65,6 +66,8 @@ def strays(asked: Probe, shape: Form) -> Finding | None:
     if asked.targets.mode != "numbers" or shape.name != "free" or y is None or asked.targets.mask is not None or not asked.steady:
         return None
     y = asked.targets.like(asked.out)
+    if len(tensors(asked.outputs)) > 1:  # parts of a distribution: what is descended on is one of them
+        return None
     if asked.kind != "regression" or not bool(torch.isfinite(y).all()) or len(y) < 16 or y.numel() > 2**16 or y.unique().numel() < 8:
         return None
     spread = float(y.std())

@@ -39,15 +39,12 @@ def metric_recheck(subject: Subject) -> Finding:
         return skipped("there are no metrics")
     shape = form(subject, asked)
     spec = subject.run.data.spec
-    worse = _led_astray(asked, shape)
-    if worse is not None:
-        return worse
     if asked.targets.mode == "none" or (asked.targets.mode == "classes" and refusal(asked, spec.classes or spec.vocab)):
-        return skipped("what perfect outputs would be is not known")
+        return _led_astray(asked, shape) or skipped("what perfect outputs would be is not known")
     perfect = _perfect(asked, shape)
     rolled = perfect.roll(1, 0)
     if len(asked.out) < 4 or not _agrees(asked, perfect, rolled):
-        return skipped("the loss does not take the targets for the best outputs")
+        return _led_astray(asked, shape) or skipped("the loss does not take the targets for the best outputs")
     numbers: dict[str, Any] = {}
     asked_for = {part["name"] if slot == "metric" else slot for slot, part in slots(subject.run.config.get("metric"), "metric").items()}
     aside = ""
@@ -58,6 +55,8 @@ def metric_recheck(subject: Subject) -> Finding:
         elif found is not None:
             found.message = f"metric {name}: {found.message}"
             return found
+    if worse := _led_astray(asked, shape):
+        return worse
     if aside:
         return Finding("info", aside, numbers=numbers, threshold=RULE)
     return Finding("ok", f"perfect outputs score best: {', '.join(metrics)}", numbers=numbers, threshold=RULE)

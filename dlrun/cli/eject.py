@@ -27,8 +27,9 @@ def run(arguments: Arguments) -> int:
     slot = f"augment.{name}" if group == "augment" else group
     from shlex import join
 
-    words = ["probe", "RUN", new] if group == "probe" else ["train", f"{slot}={new}"]
-    use = join(["dlrun", *words, "--plugin", plugin, "--config-dir", conf])
+    brought = ["--plugin", plugin, "--config-dir", conf]
+    words = ["probe", "RUN", new, *brought] if group == "probe" else ["train", *brought, f"{slot}={new}"]
+    use = join(["dlrun", *words])
     if arguments.flag("json"):
         import json
 

@@ -64,7 +64,10 @@ def weights(folder: Path, words: list[str], config_dir: Path | None = None) -> s
     return str(summary["weights_sha256"])
 
 
-TRAINED = [(group, name) for group, name in PARTS if group != "probe"]
+TRAINED = [(group, name) for group, name in PARTS if group != "probe" and name != "distillation"]  # that starts from another run
+PROMPT = {next(pair for pair in TRAINED if pair[0] == group) for group, _ in TRAINED} | {("task", "gan"), ("model", "transformer")}
+"""Trained in every run of the suite; the others with --slow."""
+CASES = [pytest.param(*pair, id="/".join(pair), marks=[] if pair in PROMPT else [pytest.mark.slow]) for pair in TRAINED]
 
 
 @pytest.mark.parametrize("name", builtin_names("probe"))
@@ -81,7 +84,7 @@ def test_the_copy_of_a_probe_measures_the_same(name: str, here: Path, capsys: py
     assert mine == numbers or name in ("adversarial", "hessian"), "these two draw, from a stream that has the probe's name"
 
 
-@pytest.mark.parametrize(("group", "name"), TRAINED, ids=[f"{group}/{name}" for group, name in TRAINED])
+@pytest.mark.parametrize(("group", "name"), CASES)
 def test_a_copy_trains_to_the_same_bits(group: str, name: str, here: Path, absent: Any, capsys: pytest.CaptureFixture[str]) -> None:
     if group == "dataset":
         every.bring(name, absent)

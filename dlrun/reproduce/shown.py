@@ -139,7 +139,8 @@ def panels(sheet: Sheet, evidence: Sequence[SeedEvidence]) -> list[Panel]:
     nodes = [node for claim in claims_of(sheet) for node in tree.walk(claim.tree)]
     quantities = wanted(sheet)
     axis = _axis(sheet, nodes)
-    found = [panel for one in quantities for panel in _panels_of(sheet, one, axis, evidence, nodes)]
+    every = [panel for one in quantities for panel in _panels_of(sheet, one, axis, evidence, nodes)]
+    found = [panel for place, panel in enumerate(every) if panel not in every[:place]]  # several measures give a number of one name
     curves = any(panel.form == "curves" for panel in found)
     explicit = "y" in (sheet.config.get("figure") or {})
     kept = [panel for panel in found if explicit or not (curves and panel.form == "dots" and panel.quantity.kind == "event")]

@@ -76,8 +76,8 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
     if before.clear() and after.lost(before):
         cause = "the augmentation destroys what the label depends on"
         return Finding("warning", text, cause, "make it weaker: dlrun data --out draws it", numbers, RULE)
-    pictures = classes and isinstance(plain.get("x"), Tensor)
-    if pictures and (loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)):
+    one_tensor = isinstance(plain.get("x"), Tensor)
+    if classes and one_tensor and (loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)):
         return loud
     return Finding("ok", text, numbers=numbers, threshold=RULE)
 

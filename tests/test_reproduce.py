@@ -75,6 +75,7 @@ def test_a_run_that_train_made_is_there_and_has_the_same_bits(tmp_path: Path, ca
     assert weights(elsewhere) == weights(tmp_path)
 
 
+@pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones_and_fresh_trains_all(tmp_path: Path, capsys: Any) -> None:
     experiment(tmp_path, {**TINY, "arms": {"wide": {}}})
     reproduce(tmp_path, "tiny", capsys=capsys)
@@ -231,7 +232,7 @@ def wait_for_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_killed_and_begun_again_it_ends_as_if_nothing_had_been(how: int, tmp_path: Path, capsys: Any) -> None:
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     experiment(calm, LONG)

@@ -248,3 +248,11 @@ def test_killed_and_begun_again_it_ends_as_if_nothing_had_been(how: int, tmp_pat
     assert weights(wild) == weights(calm)
     assert {name: runs(wild)[name] for name in before} == before  # what had finished was not touched
     assert all(path.read_text().count('"event": "finished"') == 1 for path in wild.glob("outputs/tiny/*/events.jsonl"))
+
+
+def test_a_measure_that_cannot_be_made_is_said(tmp_path: Path, capsys: Any) -> None:
+    values = {"arms": {"wide": {}}, "measures": {"lens": {"probe": "logit_lens", "runs": ["wide"]}}, "claims": ["lens.cross_entropy_0 < 9"]}
+    experiment(tmp_path, {**TINY, **values})
+    code = main(["reproduce", "tiny", "--config-dir", str(tmp_path / "conf"), f"output_root={tmp_path / 'outputs'}"])
+    assert code == 4
+    assert "measure lens: probe logit_lens" in " ".join(capsys.readouterr().out.split())

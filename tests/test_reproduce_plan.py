@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 from reproducing import TINY, experiment, sheet
 
+from dlrun.claims.forms import WHOLE
 from dlrun.config import compose
 from dlrun.config.dump import dump
 from dlrun.errors import MissingError, UsageError
 from dlrun.reproduce.leader import Runs, study_name
-from dlrun.reproduce.sheet import WHOLE, read_axis, read_sheet, seeds_of
+from dlrun.reproduce.sheet import read_axis, read_sheet, seeds_of
 from dlrun.reproduce.there import Store, likeness, new_place
 from dlrun.reproduce.wanted import Wanted, all_wanted, choose, judged, needs, tuning_runs
 from dlrun.reproduce.work import abandoned
 from dlrun.study.ledger import Taken
 from dlrun.study.trainer import place_of
 
-TUNED = {"axes": {"lr": {"optimizer.lr": [1e-3, 1e-2, 1e-1]}}, "tune": {"axis": "lr", "by": "val/loss", "seeds": [100, 101]}}
+LR = {"lr": {"optimizer.lr": [1e-3, 1e-2, 1e-1]}}
+TUNED: dict[str, Any] = {"axes": LR, "tune": {"axis": "lr", "by": "val/loss", "seeds": [100, 101]}}
 
 
 def test_an_axis_goes_by_its_first_key_and_moves_all_of_them() -> None:
@@ -32,10 +34,20 @@ def test_an_axis_goes_by_its_first_key_and_moves_all_of_them() -> None:
     assert axis.words(16) == ("model.width=16", "train.steps=50")
 
 
-@pytest.mark.parametrize("values", [{}, [1], {"a": []}, {"a": [1, 2], "b": [1]}, {"a": [1, 1]}, {"a": 3}])
-def test_an_axis_of_another_form_is_refused(values: Any) -> None:
-    with pytest.raises(UsageError, match="axes.size"):
-        read_axis("size", values)
+W = "model.width"
+
+
+@pytest.mark.parametrize("values", [{}, [1], {W: []}, {W: [1, 2], "train.steps": [1]}, {W: [1, 1]}, {W: 3}])
+def test_an_axis_of_another_form_is_refused(values: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="axes"):
+        sheet(tmp_path, {"axes": {"size": values}})
+
+
+def test_what_is_better_is_read_off_a_metric_s_name(tmp_path: Path) -> None:
+    for metric, direction in (("val/loss", "min"), ("val/energy_distance", "min"), ("val/accuracy", "max"), ("val/loss:max", "max")):
+        tune = sheet(tmp_path, {**TUNED, "tune": {**TUNED["tune"], "by": metric}}).tune
+        assert tune is not None
+        assert (tune.metric, tune.direction) == (metric.partition(":")[0], direction)
 
 
 def test_seeds_are_a_number_or_a_list_and_go_on_where_more_are_asked() -> None:

@@ -32,6 +32,8 @@ def run(arguments: Arguments) -> int:
     with open_console(arguments) as console:
         work = Work(runs, console)
         work.announce()
+        for line in _announced(runs):
+            console.line(line)
         code = work.train(tuple(arguments.plugins), _text(config_dir(arguments)))
         found = work.judge_all(stopped=code in STOPPED)
         if code not in STOPPED:
@@ -43,6 +45,14 @@ def run(arguments: Arguments) -> int:
     from dlrun.reproduce.outcome import code as verdict_code
 
     return verdict_code(found)
+
+
+def _announced(runs: Any) -> dict[str, None]:
+    """What is said of copies of runs that are to be trained, each line once."""
+    from dlrun.cli.sweep_copies import announced
+
+    names = {wanted.experiment for wanted in runs.missing}
+    return dict.fromkeys(line for name in sorted(names) for line in announced(runs.sheets[name].base, None, str(runs.root / name)))
 
 
 def _copies(runs: Any, console: Any) -> None:

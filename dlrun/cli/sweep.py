@@ -43,7 +43,8 @@ def run(arguments: Arguments) -> int:
         pool.close()
         raise
     with open_console(arguments) as console:
-        for note in (*asked.first.notes, *announced(asked.first, folder)):
+        place = str(folder.absolute() / "runs")
+        for note in (*asked.first.notes, *announced(asked.first, folder.name, place)):
             console.line(note)
         console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
         folder_of = config_dir(arguments)
@@ -57,7 +58,7 @@ def run(arguments: Arguments) -> int:
 
         with open_console(arguments) as console:
             tidy(found, folder.absolute(), storage, asked.space, console, draw=not arguments.flag("json"), said=guide.said)
-            upload(asked.first, runs_of(found), folder.name, str(folder.absolute() / "runs"), console)
+            upload(asked.first, runs_of(found), folder.name, place, console)
     return code
 
 

@@ -16,13 +16,16 @@ def mode_of(config: Any) -> str:
     return str(wandb_options(config.saved, config.resolved, os.environ)[0]["mode"])
 
 
-def announced(config: Any, folder: Path) -> list[str]:
-    """What is said before a study of copies that its config asks for: workers write none while they train."""
+def announced(config: Any, study: str | None, place: str) -> list[str]:
+    """What is said beforehand of copies that a config asks for: workers write none while they train.
+
+    `study`: whose runs they are, None for an experiment's; `place`: the folder they will lie in.
+    """
     mode, said = mode_of(config), []
     if mode == "online":
-        said.append(f"W&B gets the runs when all are done, as group {_group(config, folder.name)}")
+        said.append(f"W&B gets the runs when all are done, as group {_group(config, study)}")
     elif mode == "offline":
-        said.append(f"W&B: nothing is written while a study runs; afterwards: dlrun sync {quote(str(folder.absolute()))}/runs/*")
+        said.append(f"W&B: nothing is written while a study runs; afterwards: dlrun sync {quote(place)}/*")
     if config.resolved["log"]["tensorboard"]:
         said.append("log.tensorboard has no effect in a study: metrics.jsonl of each run has it all")
     return said

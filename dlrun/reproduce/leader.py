@@ -13,13 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from dlrun.claims.forms import WHOLE
 from dlrun.config.composing import Config
 from dlrun.config.dump import dump
 from dlrun.config.reach import seals
 from dlrun.errors import UsageError
-from dlrun.reproduce.sheet import WHOLE, Sheet
+from dlrun.reproduce.sheet import Sheet
 from dlrun.reproduce.there import Found, Store, Today, fingerprint, new_place
-from dlrun.reproduce.wanted import Choice, Wanted, all_wanted, choose, config_of, judged, needs, tuning_runs
+from dlrun.reproduce.wanted import Choice, Wanted, all_wanted, choose, config_of, needs
 from dlrun.rundir import read_json
 from dlrun.sinks.console import Console
 from dlrun.study.backend import Backend
@@ -33,34 +34,35 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass
 class State:
-    """What is known of a run: where it lies, whether it is done, and why it never will be."""
+    """What is known of a run: where it lies (once it was found, or entered), whether it is done, and why it never will be."""
 
     path: Path | None = None
     done: bool = False
-    entered: bool = False
     lost: str | None = None
 
 
 class Runs:
     """The runs of one or several experiments and what is known of each. `fresh`: none that lies there already counts.
 
-    `trained` are those of this call, `busy` the seconds they took by experiment, one worker's each.
+    `ready` are configs of runs that can begin, `groups` what the seeds of each cell share, by its number; `trained` are the runs of this
+    call, `busy` the seconds they took by experiment, one worker's each; `folder` and `workers` are the study's that trains them.
     """
 
     def __init__(self, sheets: Sequence[Sheet], root: Path, *, fresh: bool = False) -> None:
         self.sheets = {sheet.name: sheet for sheet in sheets}
         self.root, self.fresh = root.absolute(), fresh
         self.state = {wanted: State() for sheet in sheets for wanted in all_wanted(sheet)}
-        self.cells = {group: number for number, group in enumerate(dict.fromkeys(map(_group, self.state)))}
+        self.groups = list(dict.fromkeys(map(_group, self.state)))
+        self._cells = {group: number for number, group in enumerate(self.groups)}
         self.metrics: dict[Wanted, Mapping[str, Any]] = {}
         self.choices: dict[tuple[str, str, Any], Choice] = {}
         self.lines: list[str] = []
         self.trained: list[Wanted] = []
         self.busy = dict.fromkeys(self.sheets, 0.0)
-        self.workers = 1
+        self.folder, self.workers = self.root, 1
         self._stores = {sheet.name: Store(self.root, sheet.name, empty=fresh) for sheet in sheets}
         self._today, self._taken = Today(), set[Path]()
-        self._ready: dict[Wanted, Config] = {}
+        self.ready: dict[Wanted, Config] = {}
 
     # -- what is there
 
@@ -70,7 +72,7 @@ class Runs:
         while moved:
             moved = False
             for wanted, state in self.state.items():
-                if state.done or state.lost or wanted in self._ready or not self._met(wanted):
+                if state.done or state.lost or wanted in self.ready or not self._met(wanted):
                     continue
                 moved = True
                 if self._blocked(wanted):
@@ -78,7 +80,7 @@ class Runs:
                 config = self._config(wanted)
                 found = self._there(wanted, config)
                 if found is None:
-                    self._ready[wanted] = config
+                    self.ready[wanted] = config
                 else:
                     self._finish(wanted, found.path)
 
@@ -138,25 +140,22 @@ class Runs:
         """What is neither done nor given up."""
         return [wanted for wanted, state in self.state.items() if not state.done and not state.lost]
 
-    def cells_to_enter(self, folder: Path) -> list[Cell]:
-        """Cells with a job for every run that can begin now and was not entered; `folder` is the study's."""
+    def cells_to_enter(self) -> list[Cell]:
+        """Cells with a job for every run that can begin now and was not entered."""
         found: dict[int, list[Job]] = {}
-        for wanted, config in self._ready.items():
+        for wanted, config in self.ready.items():
             state = self.state[wanted]
-            if state.entered:
+            if state.path is not None:
                 continue
             text = dump(config.saved)
             begun = self._stores[wanted.experiment].begun(config)
             state.path = begun.path if begun else new_place(self.root, wanted.experiment, name_of(wanted), self._taken)
-            state.entered = True
-            place = os.path.relpath(state.path, folder)
-            number = self.cells[_group(wanted)]
+            place = os.path.relpath(state.path, self.folder)
+            number = self._cells[_group(wanted)]
             sums = sha256(text.encode()).hexdigest()
             found.setdefault(number, []).append(Job(number, wanted.seed, text, sums, seals(config.paths) or {}, place))
-        groups = {number: group for group, number in self.cells.items()}
-        return [
-            Cell(number, params_of(groups[number]), tuple(jobs), "tune" if groups[number][-1] else "arm") for number, jobs in found.items()
-        ]
+        kinds = {number: "tune" if self.groups[number][-1] else "arm" for number in found}
+        return [Cell(number, params_of(self.groups[number]), tuple(jobs), kinds[number]) for number, jobs in found.items()]
 
     def hear(self, row: Mapping[str, Any], job: Callable[[int], Mapping[str, Any]]) -> bool:
         """Take what the ledger says of a job; True where that is news. `job` gives its whole row."""
@@ -164,8 +163,8 @@ class Runs:
         state = self.state[wanted]
         if state.done or state.lost or row["state"] not in ("finished", "failed"):
             return False
-        state.path = Path(os.path.normpath(self._folder / row["place"]))
-        self._ready.pop(wanted, None)
+        state.path = Path(os.path.normpath(self.folder / row["place"]))
+        self.ready.pop(wanted, None)
         self.trained.append(wanted)
         self.busy[wanted.experiment] += max(0.0, (row["ended"] or 0.0) - (row["began"] or 0.0))
         if row["state"] == "finished" or row["failure"] == "non_finite":
@@ -176,11 +175,8 @@ class Runs:
         return True
 
     def _wanted(self, row: Mapping[str, Any]) -> Wanted:
-        groups = {number: group for group, number in self.cells.items()}
-        experiment, arm, point, tuning = groups[row["cell"]]
+        experiment, arm, point, tuning = self.groups[row["cell"]]
         return Wanted(experiment, arm, point, row["seed"], tuning)
-
-    _folder = Path()
 
 
 class Lead:
@@ -192,10 +188,8 @@ class Lead:
 
     def __init__(self, runs: Runs, told: Callable[[str], None]) -> None:
         self.runs, self.told = runs, told
-        self.experiments = {name: self._left(name) for name in runs.sheets}
-
-    def _left(self, experiment: str) -> int:
-        return sum(wanted.experiment == experiment for wanted in self.runs.missing)
+        self.planned = len(runs.missing)
+        self._untold = {wanted.experiment for wanted in runs.missing}
 
     @property
     def stays(self) -> bool:
@@ -207,30 +201,19 @@ class Lead:
         """Whether something is still to be trained."""
         return bool(self.runs.missing)
 
-    @property
-    def memory(self) -> dict[Any, Any]:
-        """What Hydra made of the parts of all experiments."""
-        return {key: nodes for sheet in self.runs.sheets.values() for key, nodes in sheet.memory.items()}
-
-    @property
-    def planned(self) -> int:
-        """Runs that were missing when it began."""
-        return self._planned
-
     def settle(self, ledger: Ledger) -> Goal | None:
         """Runs are not compared by a goal."""
-        self._planned = len(self.runs.missing)
         return None
 
     def begin(self, ledger: Ledger, folder: Path, pool: Backend, console: Console, first: Callable[[Cell], bool]) -> None:
         """Enter what can begin."""
-        self.ledger, self.folder, self.first = ledger, folder, first
-        self.runs._folder, self.runs.workers = folder.absolute(), pool.count
+        self.ledger, self.first = ledger, first
+        self.runs.folder, self.runs.workers = folder.absolute(), pool.count
         self._enter()
 
     def _enter(self) -> None:
         self.runs.look()
-        cells = self.runs.cells_to_enter(self.folder.absolute())
+        cells = self.runs.cells_to_enter()
         if cells:
             self.ledger.add(cells, self.first)
 
@@ -239,11 +222,12 @@ class Lead:
         news = [self.runs.hear(row, lambda job: self.ledger.jobs(job)[0]) for row in rows]
         if any(news):
             self._enter()
-        for name in [name for name, left in self.experiments.items() if left and not self._left(name)]:
-            self.experiments[name] = 0
-            if not stopped:
-                self.told(name)
-        return not stopped and bool(self.runs.missing)
+        missing = self.runs.missing
+        whole = self._untold - {wanted.experiment for wanted in missing}
+        self._untold -= whole
+        for name in sorted(whole) if not stopped else ():
+            self.told(name)
+        return not stopped and bool(missing)
 
     def remarks(self, found: Mapping[str, Any]) -> list[str]:
         """Nothing below a table: what came out is the verdict's to say."""
@@ -272,15 +256,15 @@ def study_name(runs: Runs) -> str:
 
     Configs are part of it: what a call with other overrides, or from before a change of the experiment, left in its ledger are other runs.
     """
-    configs = [*(sheet.base for sheet in runs.sheets.values()), *runs._ready.values()]
+    configs = [*(sheet.base for sheet in runs.sheets.values()), *runs.ready.values()]
     left = "\n".join([*map(str, runs.missing), *(dump(config.saved) for config in configs), str(time.time_ns()) if runs.fresh else ""])
     return f"{PREFIX}{sha256(left.encode()).hexdigest()[:12]}"
 
 
 def check_all(runs: Runs) -> None:
-    """Compose every run whose config is known before anything is trained, and one of each that is not. Raises UsageError."""
+    """Compose what was not composed to look for it, with any value where one is still to be tuned. Raises UsageError."""
     errors: dict[str, None] = {}
-    for wanted in runs.missing:
+    for wanted in (each for each in runs.missing if each not in runs.ready):
         sheet = runs.sheets[wanted.experiment]
         guess = list(wanted.tuning) or ([(sheet.tune.axis.name, sheet.tune.axis.values[0])] if sheet.tune else [])
         try:
@@ -289,6 +273,3 @@ def check_all(runs: Runs) -> None:
             errors.update(dict.fromkeys(error.lines))
     if errors:
         raise UsageError(list(errors))
-
-
-__all__ = ["Lead", "Runs", "State", "check_all", "judged", "study_name", "tuning_runs"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from dlrun.claims.evaluating import evaluate
 from dlrun.claims.evidence import SeedEvidence
-from dlrun.claims.judge import Judged, judge
+from dlrun.claims.forms import names_of
+from dlrun.claims.judge import conclude, judge
 from dlrun.claims.language import Claim, parse
-from dlrun.claims.names import Names
 from dlrun.errors import MissingError
 from dlrun.functional.student import interval
 from dlrun.reproduce.leader import Runs
@@ -25,15 +25,9 @@ NEUTRAL = ("output_root=", "device=", "log.", "train.threads=", "train.workers="
 """Overrides under which an experiment is still the one that is recorded."""
 
 
-def names_of(sheet: Sheet) -> Names:
-    """What its claims may speak of."""
-    axes = {axis.name: axis.values for axis in sheet.axes}
-    return Names(sheet.arms, axes, tuple(sheet.config.get("events") or {}), tuple(sheet.config.get("measures") or {}))
-
-
 def claims_of(sheet: Sheet) -> list[Claim]:
     """Its claims. Raises UsageError."""
-    names = names_of(sheet)
+    names = names_of(sheet.config)
     return [parse(entry, names) for entry in sheet.config["claims"]]
 
 
@@ -46,7 +40,7 @@ def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence]) -> dict[
     found = judge(claims, evidence, sheet.config)
     wanted = judged(sheet)
     return {
-        "verdict": verdict(claims, found),
+        "verdict": conclude(claims, found),
         "claims": [
             {**asdict(one), "source": one.source or sheet.config.get("source"), "control": claim.control}
             for claim, one in zip(claims, found)
@@ -62,17 +56,6 @@ def outcome(sheet: Sheet, runs: Runs, evidence: Sequence[SeedEvidence]) -> dict[
         "figure": sheet.config.get("figure"),
         "seconds": 0.0,
     }
-
-
-def verdict(claims: Sequence[Claim], found: Sequence[Judged]) -> str:
-    """`not_reproduced` needs every control met: else the code may be what fails."""
-    plain = [one.verdict for claim, one in zip(claims, found) if not claim.control]
-    controls = [one.verdict for claim, one in zip(claims, found) if claim.control]
-    if plain and all(each == "met" for each in plain):
-        return "reproduced"
-    if "not_met" in plain and all(each == "met" for each in controls):
-        return "not_reproduced"
-    return "undecided"
 
 
 def baseline(sheet: Sheet, evidence: Sequence[SeedEvidence]) -> dict[str, Any] | None:

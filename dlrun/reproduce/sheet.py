@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrun.claims.forms import WHOLE
+from dlrun.claims.tree import better
 from dlrun.config.composing import Config, Nodes, compose
 from dlrun.errors import UsageError
 from dlrun.study.space import text_of
 
 Point = tuple[tuple[str, Any], ...]
-WHOLE = "run"
-"""What the one arm of an experiment without arms is called in its claims."""
 MAX_RUNS = 10_000
 
 
@@ -61,7 +61,6 @@ class Sheet:
     seeds: tuple[int, ...]
     words: tuple[str, ...] = ()
     config_dir: str | None = None
-    notes: list[str] = field(default_factory=list)
     memory: dict[Any, Nodes] = field(default_factory=dict)
     _starts: dict[str, str | None] = field(default_factory=dict)
 
@@ -103,7 +102,7 @@ def read_sheet(name: str, words: Sequence[str] = (), seeds: int | None = None, c
     tune = read_tune(tree["tune"], axes) if tree.get("tune") else None
     rest = tuple(axis for axis in axes.values() if tune is None or axis is not tune.axis)
     arms = tuple(tree.get("arms") or {}) or (WHOLE,)
-    sheet = Sheet(name, config, arms, rest, tune, seeds_of(tree["seeds"], seeds), tuple(words), config_dir, list(config.notes), memory)
+    sheet = Sheet(name, config, arms, rest, tune, seeds_of(tree["seeds"], seeds), tuple(words), config_dir, memory)
     if not tree.get("claims"):
         raise UsageError(f"experiment {name} claims nothing: there is nothing to judge; train it with: dlrun train experiment={name}")
     if (count := len(arms) * len(sheet.points) * len(sheet.seeds)) > MAX_RUNS:
@@ -114,32 +113,15 @@ def read_sheet(name: str, words: Sequence[str] = (), seeds: int | None = None, c
     return sheet
 
 
-def read_axis(name: str, values: Any) -> Axis:
-    """`{model.width: [32, 64]}`; several keys with lists of equal length move together. Raises UsageError."""
-    fine = isinstance(values, Mapping) and values and all(isinstance(row, list) and row for row in values.values())
-    if not fine or len({len(row) for row in values.values()}) != 1:
-        raise UsageError(
-            f"axes.{name}: expected {{key: [values]}}, several keys with lists of equal length, e.g. {{model.width: [32, 64]}}"
-        )
-    axis = Axis(name, tuple(map(str, values)), tuple(zip(*values.values())))
-    if len(set(map(repr, axis.values))) < len(axis.values):
-        raise UsageError(f"axes.{name}: the same value twice in {axis.keys[0]}, which its points go by")
-    return axis
+def read_axis(name: str, values: Mapping[str, Any]) -> Axis:
+    """`{model.width: [32, 64]}`; several keys with lists of equal length move together. Other forms were refused by `claims.forms`."""
+    return Axis(name, tuple(map(str, values)), tuple(zip(*values.values())))
 
 
 def read_tune(tune: Mapping[str, Any], axes: Mapping[str, Axis]) -> Tune:
-    """`{axis: lr, by: val/loss, seeds: [100, 101]}`; `by` may end in `:min` or `:max`. Raises UsageError."""
-    if unknown := set(tune) - {"axis", "by", "seeds"}:
-        raise UsageError(f"tune.{sorted(unknown)[0]}: no such key; there are axis, by, seeds")
-    if tune.get("axis") not in axes:
-        raise UsageError(f"tune.axis: no axis {tune.get('axis')!r}; there are {', '.join(axes) or 'none'}")
-    metric, colon, direction = str(tune.get("by") or "val/loss").partition(":")
-    if metric.partition("/")[0] not in ("val", "val_ema", "train"):
-        raise UsageError(f"tune.by: {metric}: the test split never chooses; take val/loss or val/accuracy")
-    if not colon:
-        direction = "min" if metric.endswith(("loss", "error", "perplexity", "mse", "mae")) else "max"
-    if direction not in ("min", "max"):
-        raise UsageError(f"tune.by: {tune['by']}: expected METRIC:min or METRIC:max")
+    """`{axis: lr, by: val/loss, seeds: [100, 101]}`; `by` may end in `:min` or `:max`. Other forms were refused by `claims.forms`."""
+    metric, _, direction = str(tune.get("by") or "val/loss").partition(":")
+    direction = direction or {"down": "min", "up": "max"}[better(metric)]
     return Tune(axes[tune["axis"]], metric, direction, seeds_of(tune.get("seeds") or [100, 101, 102]))
 
 

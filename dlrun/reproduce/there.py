@@ -127,7 +127,7 @@ class Today:
 
     def __call__(self, config: Config) -> str:
         tree = config.resolved
-        key = json.dumps([tree["dataset"], tree["task"]["name"]], sort_keys=True, default=str)
+        key = json.dumps(tree["dataset"], sort_keys=True, default=str)
         if key not in self._known:
             import torch
 

@@ -44,13 +44,21 @@ class Work:
             cost = sheet.config.get("cost")
             time_ = f", about {duration(cost * left / max(1, len(mine)))} on 2 cores" if cost and left else ""
             self.console.line(f"{sheet.name}: {size}: {len(mine)} runs, {len(mine) - left} there{time_}")
-        for text in dict.fromkeys([*self.runs.lines, *(note for sheet in self.runs.sheets.values() for note in sheet.notes)]):
+        for text in dict.fromkeys(note for sheet in self.runs.sheets.values() for note in sheet.base.notes):
             self.console.line(text)
+        self._say()
+
+    def _say(self) -> None:
+        """What was found out about runs since it was last asked: other data, a probe that does not fit."""
+        for text in dict.fromkeys(self.runs.lines):
+            self.console.line(text, "warning")
+        self.runs.lines.clear()
 
     def train(self, plugins: tuple[str, ...], config_dir: str | None) -> int:
         """Train what is missing; 0, or the exit code of a signal."""
         if not self.runs.missing:
             return 0
+        from dlrun.config.memory import packed
         from dlrun.plugins import loaded
         from dlrun.study.engine import Means, run_study
 
@@ -58,7 +66,8 @@ class Work:
         folder = self.runs.root / "sweeps" / name
         pins = tuple((str(entry["name"]), str(entry["sha256"])) for entry in loaded())
         question = Question((name,), {"runs": [str(each) for each in self.runs.missing]}, (), None, plugins=pins)
-        means = Means(plugins, config_dir, guide=Lead(self.runs, self.tell_now), outcome=lambda ledger: ({}, 0))
+        composed = packed({key: nodes for sheet in self.runs.sheets.values() for key, nodes in sheet.memory.items()})
+        means = Means(plugins, config_dir, guide=Lead(self.runs, self.tell_now), valued=False, composed=composed)
         code = run_study(question, [], folder, None, None, self.console, means=means)[1]
         if code in STOPPED:
             self.console.line("stopped, all saved; the same command goes on", "warning")
@@ -85,6 +94,7 @@ class Work:
         evidence = evidence_of(sheet, self.runs)
         found = self.found[name] = outcome(sheet, self.runs, evidence)
         found["seconds"] = self.runs.busy[name] / self.runs.workers + time.monotonic() - began
+        self._say()
         columns, rows = table(found)
         self.console.table(name, columns, rows)
         for text, style in lines(name, found):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ MOST_EARLY_DEATHS = (3, 20)
 class Means:
     """What the command line named besides the question: plugins to import, where YAML lies, leases, and what guides a search.
 
-    `outcome` takes the place of the table at the end, where runs are not compared by a goal's value: (document, exit code) from the driver.
+    `valued`: runs are compared by a goal's value, in a table at the end; else they are done when they have finished, and nothing is shown.
     `composed`: what Hydra made of parts while cells were frozen (`config.memory`).
     """
 
@@ -50,7 +50,7 @@ class Means:
     config_dir: str | None = None
     lease: float = LEASE_SECONDS
     guide: Leader | None = None
-    outcome: Callable[[Ledger], tuple[dict[str, Any], int]] | None = None
+    valued: bool = True
     composed: tuple[Any, ...] = ()
 
 
@@ -93,12 +93,12 @@ class Driver:
 
     def __init__(self, question: Question, folder: Path, url: str, ledger: Ledger, pool: Backend, console: Console, means: Means) -> None:
         self.question, self.folder, self.ledger, self.pool, self.console = question, folder, ledger, pool, console
-        self.guide, self.first, self.outcome = means.guide, FirstOfKind(), means.outcome
+        self.guide, self.first = means.guide, FirstOfKind()
         self.goal = self.guide.settle(ledger) if self.guide else question.goal
         goal = (self.goal.metric, self.goal.direction) if self.goal else None
         named = (means.plugins, question.plugins, means.config_dir, tuple(sys.argv))
         kept: dict[str, Any] = {"stay": self.guide.stays, "prune": self.guide.every} if self.guide else {}
-        kept |= {"valued": means.outcome is None, "composed": means.composed}
+        kept |= {"valued": means.valued, "composed": means.composed}
         self.setting = Setting(url, folder.name, str(folder), "", means.lease, goal, *named, **kept)
         self.begun = time.monotonic()
         self.since = 0.0
@@ -146,9 +146,8 @@ class Driver:
                 self.console.line(f"{again} failed run{'s' * (again != 1)} tried again, after the others")
 
     def _result(self) -> tuple[dict[str, Any], int]:
-        if self.outcome is not None:
-            found, code = self.outcome(self.ledger)
-            return found, EXIT.get(self.stopped or "", self.code or code)
+        if not self.setting.valued:
+            return {}, EXIT.get(self.stopped or "", self.code)
         found = table(self.ledger, self.folder, self.goal, time.monotonic() - self.begun)
         write_csv(self.ledger, self.folder)
         title, columns, rows = lines(found)
@@ -245,7 +244,7 @@ class Driver:
     def _goal(self, rows: Sequence[Mapping[str, Any]]) -> Any:
         """The goal nobody named, once a run is finished."""
         done = next((row["id"] for row in rows if row["state"] == "finished"), None)
-        if self._known is None and done is not None and self.outcome is None:
+        if self._known is None and done is not None and self.setting.valued:
             self._known = goal_of(self.ledger.jobs(done), None)
         return self._known
 

@@ -51,11 +51,6 @@ class Guide:
         return self.decide is not None if self.asker is None else not self.asker.over or self.decide is not None
 
     @property
-    def memory(self) -> dict[Any, Any]:
-        """What Hydra made of the parts of its cells."""
-        return self.asked.freezer.memory
-
-    @property
     def planned(self) -> int | None:
         """Runs of a search, 0 where it ends with the time alone; None: those of a grid, which are all entered at once."""
         if not self.searched:

@@ -28,10 +28,6 @@ class Leader(Protocol):
         """Steps between evaluations where runs that lie behind are given up; 0: none is."""
 
     @property
-    def memory(self) -> dict[Any, Any]:
-        """What Hydra made of the parts of its cells, so that workers need not ask it again."""
-
-    @property
     def planned(self) -> int | None:
         """Runs there will be; 0: nobody knows; None: those that were entered."""
 

@@ -63,6 +63,22 @@ def measured() -> Case:
     return mine, evidence(mine, [], [], lambda *_: None, measures=numbers)
 
 
+def numbered() -> Case:
+    """`far` gives values at 0, 0.5 and 1, `near` at 0 and 1, `other` none."""
+    measures = {name: {"probe": "interpolation", "runs": ["a", "b"]} for name in ("far", "near", "other")}
+    claims = ["far.barrier >= 0.02"]
+    mine = sheet(
+        "numbered", {"a": {}, "b": {}}, claims=claims, measures=measures, figure={"y": ["far.accuracy_at_*", "val/loss"], "from": 20}
+    )
+
+    def numbers(name: str, point: Any, seed: int) -> dict[str, float]:
+        far = {"accuracy_at_0": 0.9, "accuracy_at_0.5": 0.4 + 0.01 * seed, "accuracy_at_1": 0.8, "accuracy_at_best": 0.0}
+        near = {"accuracy_at_0": 0.9, "accuracy_at_1": 0.7}
+        return {"far": far, "near": near, "other": {}}[name] | {"barrier": 0.1}
+
+    return mine, evidence(mine, ["val/loss"], [0, 10, 20, 30], lambda arm, *_: [9.0, 8.0, 2.0, 1.0], measures=numbers)
+
+
 def diverged() -> Case:
     mine = sheet(
         "diverged", {"cold": {}, "lava": {}}, claims=['cold["train/loss"].final <= lava["train/loss"].final', "lava.diverged >= 1"]
@@ -122,6 +138,7 @@ CASES: dict[str, Any] = {
     "one seed": lambda: grokking(1),
     "transfer": transfer,
     "measured": measured,
+    "numbered": numbered,
     "diverged": diverged,
     "many": lambda: many(60),
     "many rows": lambda: many(2),

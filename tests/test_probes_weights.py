@@ -48,6 +48,7 @@ def test_a_quadratic_loss_on_the_line_is_a_parabola(monkeypatch: pytest.MonkeyPa
     ends = [float((x @ w + bias - y).square().mean()) for w, bias in ((a, 0.0), (b, 0.5))]
     assert found["loss_first"] == pytest.approx(ends[0], rel=1e-5) and found["loss_second"] == pytest.approx(ends[1], rel=1e-5)
     assert found["loss_midpoint_minus_ends"] == pytest.approx(-float(difference) / 4, rel=1e-4)
+    assert [found[f"loss_at_{at}"] for at in ("0", "0.5", "1")] == [found[f"loss_{at}"] for at in ("first", "midpoint", "second")]
     assert found["loss_barrier"] == 0, "a convex loss has none"
     shares, values = looks["loss"].data["loss"]
     assert shares == [0, 0.25, 0.5, 0.75, 1] and len(values) == 5

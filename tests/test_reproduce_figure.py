@@ -26,6 +26,7 @@ from reproduction_cases import (
     hostile,
     many,
     measured,
+    numbered,
     rise,
     shaded,
     transfer,
@@ -168,6 +169,21 @@ def test_rows_of_measures_say_mean_and_interval() -> None:
     low, high = interval([0.06 + 0.001 * seed for seed in range(5)]) or (0, 0)
     assert next(text.get_text() for text in figure.axes[0].texts) == f"0.0620 ± {(high - low) / 2:.4f}"
     assert any(np.allclose(line.get_xydata(), [[low, 0], [high, 0]]) for line in figure.axes[0].lines if len(line.get_xdata()) == 2)
+
+
+def test_numbered_numbers_of_measures_are_a_line_each() -> None:
+    picture, figure = drawn(numbered())
+    first = picture.panels[0]
+    assert (first.form, first.title, first.owners) == ("numbered", "accuracy_at_*", ("far", "near"))
+    far, near = (line.get_xydata() for line in figure.axes[0].lines[:2])
+    np.testing.assert_allclose(far, [[0, 0.9], [0.5, 0.42], [1, 0.8]])
+    np.testing.assert_allclose(near, [[0, 0.9], [1, 0.7]])
+
+
+def test_curves_begin_where_the_figure_key_says() -> None:
+    _, figure = drawn(numbered())
+    low, high = figure.axes[1].get_ylim()
+    assert figure.axes[1].lines[0].get_xdata().tolist() == [20, 30] and low > 0 and high < 3
 
 
 def test_a_seed_that_diverged_is_drawn_to_a_cross_and_in_no_mean() -> None:

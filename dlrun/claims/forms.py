@@ -174,8 +174,10 @@ def _figure(figure: Any, names: Names) -> Iterator[Fault]:
     if not figure:
         return
     for key in figure:
-        if key not in ("y", "x", "log"):
-            yield ("figure",), f"unknown key {printable(str(key), 40)}; there are y, x, log"
+        if key not in ("y", "x", "log", "from"):
+            yield ("figure",), f"unknown key {printable(str(key), 40)}; there are y, x, log, from"
+    if type(start := figure.get("from", 0)) is not int or start < 0:
+        yield ("figure",), f"from: expected the step that curves begin at, a whole number from 0 on; found {show_value(start)}"
     x = figure.get("x", "step")
     log, shown = ([found] if isinstance(found, str) else found for found in (figure.get("log", []), figure.get("y", [])))
     if x != "step" and x not in list(names.axes):

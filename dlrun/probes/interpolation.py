@@ -20,8 +20,8 @@ def interpolation(
     """For the loss and every metric m with a direction, at weights (1 - t) first + t second, t = 0 .. 1:
 
     m_first, m_second (the ends), m_midpoint, m_midpoint_minus_ends (midpoint less the mean of the ends), m_barrier (the most by which the
-    path is worse than the straight line between the ends' values, >= 0) and m_barrier_at (its t). Raises ValueError for an even number of
-    points, runs of different networks, or runs on different data.
+    path is worse than the straight line between the ends' values, >= 0), m_barrier_at (its t), and m_at_T, the value at every t. Raises
+    ValueError for an even number of points, runs of different networks, or runs on different data.
     """
     if points < 3 or points % 2 == 0:
         raise ValueError(f"points={points}: an odd number from 3 on, so that the midpoint is one of them")
@@ -38,6 +38,7 @@ def interpolation(
     known = {name: sign for name, sign in directions(first).items() if name in curves}
     for name, sign in known.items():
         numbers |= {f"{name}_{key}": value for key, value in along(shares, curves[name], sign).items()}
+        numbers |= {f"{name}_at_{t:g}": value for t, value in zip(shares, curves[name])}
     looks = {
         name: Look(
             "lines", {name: (shares, curves[name]), "xlabel": "share of the second run", "ylabel": f"{split} {name}"}, "between two runs"

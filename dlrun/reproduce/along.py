@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from dlrun.functional.student import interval
 from dlrun.reproduce.bands import spread_of
 from dlrun.reproduce.paper import width_of
 from dlrun.reproduce.scene import Look, Scene, dress_values, hues, whole_share
-from dlrun.reproduce.shown import Panel, best_places, points_along, values_at
+from dlrun.reproduce.shown import Panel, best_places, numbered_values, points_along, values_at
 from dlrun.sinks.paint import literal
 from dlrun.sinks.terminal import clip
 from dlrun.study.drawing import DECADES
@@ -111,6 +111,19 @@ def draw_axis(axes: Any, panel: Panel, scene: Scene) -> None:
         drawn.add(found, looks.get(rest) or scene.look(owner), beside(axes, i, len(lines)))
     scale.dress(axes.xaxis, axes.set_xscale, scene.inches[0])
     axes.set_xlabel(literal(clip(panel.axis, 40)))
+    dress_values(axes, panel, scene, drawn.seen, False)
+    drawn.bars(whole_share(panel.quantity, drawn.seen))
+
+
+def draw_numbered(axes: Any, panel: Panel, scene: Scene) -> None:
+    """Numbers of measures against the number in their names, such as a block's or the place on a line."""
+    lines = [(owner, point) for owner in panel.owners for point in panel.points]
+    drawn = _Lines(axes, scene, "")
+    for i, (owner, point) in enumerate(lines):
+        found = numbered_values(panel, scene.evidence, owner, point)
+        drawn.add(found, scene.shaded(owner, panel.points, point), beside(axes, i, len(lines)))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("*")
     dress_values(axes, panel, scene, drawn.seen, False)
     drawn.bars(whole_share(panel.quantity, drawn.seen))
 

@@ -49,15 +49,15 @@ class Band:
         return max((float(steps[-1]) for steps in (self.steps, *(one.steps for one in self.alone)) if len(steps)), default=0.0)
 
 
-def band(evidence: Sequence[SeedEvidence], arm: str, point: Point, metric: str, log: bool) -> Band:
-    """Of one arm at one point; `log` leaves out step 0, and averages over equal stretches of log(step)."""
+def band(evidence: Sequence[SeedEvidence], arm: str, point: Point, metric: str, log: bool, start: int = 0) -> Band:
+    """Of one arm at one point, from step `start` on; `log` leaves out step 0, and averages over equal stretches of log(step)."""
     whole: list[tuple[Array, Array]] = []
     alone: list[Alone] = []
     for seed in evidence:
         run = seed.arms.get(arm, {}).get(point)
         if run is None or metric not in run.series:
             continue
-        steps, values = _finite(run, metric, log)
+        steps, values = _finite(run, metric, max(start, int(log)))
         if run.diverged:
             alone.append(Alone(seed.seed, steps, values))
         elif len(steps):
@@ -67,10 +67,10 @@ def band(evidence: Sequence[SeedEvidence], arm: str, point: Point, metric: str, 
     return Band(*_over_seeds(found), len(found), tuple(alone), longest > 2 * BINS)
 
 
-def _finite(run: RunEvidence, metric: str, log: bool) -> tuple[Array, Array]:
+def _finite(run: RunEvidence, metric: str, start: int) -> tuple[Array, Array]:
     series = run.series[metric]
     steps, values = np.array(series.steps, dtype=float), np.array(series.values, dtype=float)
-    kept = np.isfinite(values) & ((steps > 0) | (not log))
+    kept = np.isfinite(values) & (steps >= start)
     return steps[kept], values[kept]
 
 

@@ -82,7 +82,7 @@ class Picture:
         """Arms or measures that have a line; rows of points carry their names beside them."""
         lined = [panel for panel in self.panels if panel.form != "dots" and not (panel.form == "axis" and len(panel.points) > 1)]
         names = [name for name in self.scene.owners if any(name in panel.owners for panel in lined)]
-        marked = any(panel.form in ("axis", "best") for panel in lined)
+        marked = any(panel.form in ("axis", "best", "numbered") for panel in lined)
         looks = [(clip(name, 40), self.scene.look(name)) for name in names]
         return [(name, look if marked else Look(look.colour, look.style, "")) for name, look in looks]
 
@@ -90,7 +90,7 @@ class Picture:
         """The points that lines of one arm differ by: all where they are few, else some of them."""
         found: dict[str, Look] = {}
         for panel in self.panels:
-            if len(panel.points) == 1 or panel.form not in ("axis", "curves"):
+            if len(panel.points) == 1 or panel.form not in ("axis", "curves", "numbered"):
                 continue
             every = max(1, -(-len(panel.points) // 8))
             for point in panel.points[::every]:
@@ -150,7 +150,7 @@ class Picture:
         found = [one for panel in panels if panel.form == "curves" for one in bands_of(panel, self.scene).values()]
         last = max((one.last for one in found), default=1.0) or 1.0
         if "x" not in self.scene.logs:
-            return -0.01 * last, last
+            return self.scene.start - 0.01 * (last - self.scene.start), last
         starts = [float(steps[0]) for one in found for steps in (one.steps, *(lone.steps for lone in one.alone)) if len(steps)]
         return min(starts, default=1.0), last * 1.03
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from dlrun.claims.evidence import Point
-from dlrun.reproduce.along import draw_axis, draw_best
+from dlrun.reproduce.along import draw_axis, draw_best, draw_numbered
 from dlrun.reproduce.bands import Band, band
 from dlrun.reproduce.dots import draw_dots
 from dlrun.reproduce.scene import LOST, SMALL, Look, Scene, dress_values
@@ -21,7 +21,7 @@ def paint(axes: Any, panel: Panel, scene: Scene, ends: tuple[float, float]) -> N
     if panel.form == "curves":
         _curves(axes, panel, scene, ends)
     else:
-        {"axis": draw_axis, "best": draw_best, "dots": draw_dots}[panel.form](axes, panel, scene)
+        {"axis": draw_axis, "best": draw_best, "numbered": draw_numbered, "dots": draw_dots}[panel.form](axes, panel, scene)
     axes.set_axisbelow(True)
 
 
@@ -29,7 +29,7 @@ def bands_of(panel: Panel, scene: Scene) -> dict[tuple[str, Point], Band]:
     """What a panel of curves draws; arms and points that logged nothing are left out."""
     log = "x" in scene.logs
     keys = [(owner, point) for owner in panel.owners for point in panel.points]
-    found = {key: band(scene.evidence, *key, panel.quantity.name, log) for key in keys}
+    found = {key: band(scene.evidence, *key, panel.quantity.name, log, scene.start) for key in keys}
     return {key: one for key, one in found.items() if len(one.steps) or one.alone}
 
 

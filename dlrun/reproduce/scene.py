@@ -50,6 +50,11 @@ class Scene:
         self.said.setdefault(text)
 
     @property
+    def start(self) -> int:
+        """The step at which curves begin."""
+        return int((self.sheet.config.get("figure") or {}).get("from", 0))
+
+    @property
     def owners(self) -> tuple[str, ...]:
         """All that may have a colour."""
         return (*self.sheet.arms, *(self.sheet.config.get("measures") or {}))

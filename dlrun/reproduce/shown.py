@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dlrun.claims import tree
@@ -43,6 +44,16 @@ class Quantity:
         )
 
     @property
+    def numbered(self) -> bool:
+        """Whether it stands for all numbers of a probe that differ by a number in their names: `cross_entropy_*`."""
+        return self.kind == "measure" and self.name.endswith("_*")
+
+    def numbers(self, names: Iterable[str]) -> list[float]:
+        """Of `cross_entropy_0`, `cross_entropy_1` ...: 0, 1 ..., those of this quantity, sorted."""
+        found = (re.fullmatch(re.escape(self.name[:-1]) + r"(\d+(?:\.\d+)?)", name) for name in names)
+        return sorted(float(match[1]) for match in found if match)
+
+    @property
     def share(self) -> bool:
         """Whether it lies between 0 and 1 by its name."""
         return self.kind == "metric" and any(word in self.name for word in ("accuracy", "recall", "precision", "auc"))
@@ -65,12 +76,13 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture. `curves`: against the step; `axis`: against an axis; `best`: where along `along` the best lies, against an axis; `dots`.
+    """One picture. `curves`: against the step; `axis`: against an axis; `best`: where along `along` the best lies, against an axis;
+    `numbered`: numbers of measures against the number in their names; `dots`.
 
     `owners`: arms or measures, a line or row each; `points`: of the axes that are not on x, a line each.
     """
 
-    form: Literal["curves", "axis", "best", "dots"]
+    form: Literal["curves", "axis", "best", "numbered", "dots"]
     quantity: Quantity
     owners: tuple[str, ...]
     axis: str = ""
@@ -162,6 +174,8 @@ def _panels_of(sheet: Sheet, one: Quantity, axis: str, evidence: Sequence[SeedEv
     owners = tuple(sheet.config.get("measures") or {}) if one.kind == "measure" else sheet.arms
     owners = _owners(one, owners, evidence)
     every = tuple(sheet.points)
+    if one.numbered:
+        return [Panel("numbered", one, owners, points=every)]
     if axis == "step":
         long = one.kind == "metric" and _longest(one, evidence) > 2
         return [Panel("curves" if long else "dots", one, owners, points=every)]
@@ -177,7 +191,9 @@ def _owners(one: Quantity, owners: tuple[str, ...], evidence: Sequence[SeedEvide
     if one.kind != "measure":
         return owners
     return tuple(
-        owner for owner in owners if any(one.name in numbers for seed in evidence for numbers in seed.measures.get(owner, {}).values())
+        owner
+        for owner in owners
+        if any(one.name in numbers or one.numbers(numbers) for seed in evidence for numbers in seed.measures.get(owner, {}).values())
     )
 
 
@@ -217,6 +233,14 @@ def values_at(panel: Panel, evidence: Sequence[SeedEvidence], owner: str, point:
     """What the seeds have there, NaN for those that diverged; seeds without it are left out."""
     found = (panel.quantity.value(seed, owner, point) for seed in evidence)
     return [value for value in found if value is not None]
+
+
+def numbered_values(panel: Panel, evidence: Sequence[SeedEvidence], owner: str, point: Point) -> list[tuple[float, list[float]]]:
+    """Of a `numbered` panel: each number in the names with what the seeds have there."""
+    one = panel.quantity
+    names = {name for seed in evidence for name in seed.measures.get(owner, {}).get(point) or ()}
+    every = ((x, replace(panel, quantity=replace(one, name=f"{one.name[:-1]}{x:g}"))) for x in one.numbers(names))
+    return [(x, values_at(single, evidence, owner, point)) for x, single in every]
 
 
 def points_along(sheet: Sheet, axis: str, rest: Point) -> list[tuple[Any, Point]]:

@@ -255,3 +255,10 @@ def test_a_prefix_that_is_no_target_may_see_itself() -> None:
         plug("dataset", "mine", of_blobs(lambda x, _, data=data: {k: v.clone() for k, v in data.items()}, rows=64, spec=spec))
         finding = judged("causality", *words)
         assert finding.level == level, finding
+
+
+def test_a_readout_that_the_task_computes_is_asked_after_its_zeros_were_filled() -> None:
+    words = ("dataset=digits", "task=least_squares", "model=random_features", "train.batch_size=full", "train.steps=1")
+    findings = found(*words, "train.clip_norm=null")
+    assert findings["input_matters"].level == "ok", findings["input_matters"].message
+    assert {name: f.message for name, f in findings.items() if f.level in ("warning", "error")} == {}

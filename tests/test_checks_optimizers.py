@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from checks_found import CLOUDS, first_loud, found, parts, plug  # noqa: F401 (parts is a fixture)
+from checks_found import CLOUDS, first_loud, found, judged, parts, plug  # noqa: F401 (parts is a fixture)
 from checks_steppers import asked
 from torch import Tensor
 
@@ -207,3 +207,10 @@ def test_attributes_of_an_optimizer_of_ones_own_are_copied_with_it() -> None:
     plug("optimizer", "numbers", lambda named_parameters: keeps_numbers(named_parameters, 0.9))
     findings = found(*CLOUDS, "optimizer=numbers", "schedule=one_cycle", level="check")
     assert first_loud(findings) == "", findings[first_loud(findings)]
+
+
+def test_a_fused_step_is_asked_with_gradients_in_the_layout_of_its_weights() -> None:
+    """Fused steps read memory: a gradient in another layout than its channels_last kernel is another gradient to them."""
+    words = ("dataset=digits", "model=cnn", "train.channels_last=true", "train.batch_size=32", "train.steps=20")
+    verdict = judged("optimizer_drill", *words)
+    assert verdict.level == "ok", verdict.message

@@ -37,12 +37,14 @@ def sample(subject: Subject, run: Run, rows: int) -> Batch:
 def awaken(run: Run) -> Run:
     """Fill trainable tensors that are zero throughout (heads, gates, low-rank parts that start at nothing) with small random values.
 
-    Asked of such a network at its start, every layer below would seem cut off; it is connected as soon as they move.
+    Asked of such a network at its start, every layer below would seem cut off; it is connected as soon as they move. Where there is no
+    optimizer the task itself computes weights, frozen ones too.
     """
+    computed = not run.optimizers
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in (p for module in run.modules.values() for p in module.parameters()):
-            if p.requires_grad and p.is_floating_point() and p.numel() and not bool(p.any()):
+            if (p.requires_grad or computed) and p.is_floating_point() and p.numel() and not bool(p.any()):
                 scale = 0.1 if p.dim() < 2 else 1 / math.sqrt(max(p[0].numel(), 1))
                 p.copy_(scale * torch.randn(p.shape, generator=generator))
     return run

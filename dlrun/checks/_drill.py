@@ -79,7 +79,7 @@ class Drill:
             torch.manual_seed(seed)
             for step in range(steps):
                 for p, slope in zip(mine, slopes(step), strict=True):
-                    p.grad = slope.to(p.device, p.dtype).clone()
+                    p.grad = torch.empty_like(p).copy_(slope)  # in the weight's memory format, as autograd gives it and fused steps want it
                 made.step()
                 found.append([(p.detach() - old).double().cpu() for p, old in zip(mine, start, strict=True)])
         return found

@@ -5,7 +5,8 @@ hang on the time alone. Where the network adds noise by itself and gives (predic
 at hand: two weights leave nothing over. Where the data holds noised inputs and targets, whose clean rows are not at hand, the two must at
 least vary together: their cosine, row by row, against that with the inputs of other rows.
 
-A denoiser that is told the time is told another one from row to row. See `_clock.py` for one that stands still.
+A denoiser that is told the time is told another one from row to row, that at which the row was mixed, and at the last of them a row is
+noise alone. See `_clock.py` and `_noised.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.batch import leaves
-from dlrun.checks._clock import stopped
+from dlrun.checks._clock import disagreed, stopped
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
+from dlrun.checks._noised import Fault, never_noisy, noise_share, seen_levels, told_by, untold
 
-LEAST_WIDTH, ROWS = 6, 512
+LEAST_WIDTH, LEAST_ROWS, ROWS = 6, 256, 512
 LEFT = 0.1
 """Share of a target's square that may be left over."""
 SIGMAS = 4.5
@@ -47,6 +49,8 @@ def _inside(subject: Subject, x: Tensor, pair: list[Tensor], still: str) -> Find
     if still:
         cause = "times are divided as integers, cast, or drawn once: the network is told one time for all rows"
         return Finding("warning", still, cause, "print what the network is told of the time, for a few rows", {}, RULE)
+    if fault := disagreed(subject):
+        return Finding("warning", *fault, numbers={}, threshold=RULE)
     width = x[0].numel()
     if width < LEAST_WIDTH:
         return skipped(f"rows of {width} numbers are too narrow: two weights explain nearly any target")
@@ -88,6 +92,9 @@ def _in_data(subject: Subject, y: Tensor) -> Finding:
     """The verdict where the data holds noised inputs and targets."""
     rows = subject.rows("train", ROWS)
     target = rows.y
+    fault, told = _mixed(rows.x, target) if isinstance(target, Tensor) and target.dim() > 1 else (None, False)
+    if fault:
+        return Finding("warning", *fault, numbers={"rows": len(target)}, threshold=RULE)
     same = [leaf for leaf in leaves(rows.x) if isinstance(target, Tensor) and leaf.shape == target.shape and leaf.is_floating_point()]
     if not same or len(target) < 64 or target[0].numel() < LEAST_WIDTH:
         return skipped("inputs and targets are not of one shape, too few or too narrow")
@@ -99,11 +106,25 @@ def _in_data(subject: Subject, y: Tensor) -> Finding:
     numbers: dict[str, Any] = {"cosine": float(own.mean()), "of_other_rows": float(other.mean()), "sigmas": [shift, size], "rows": len(y)}
     if abs(shift) > SIGMAS or size > SIGMAS:
         return Finding("ok", "inputs and targets vary together", numbers=numbers, threshold=RULE)
-    if abs(shift) < 3 and size < 3 and len(y) >= 256:
+    if abs(shift) < 3 and size < 3 and len(y) >= LEAST_ROWS and not told:
         text = f"targets have no more to do with their inputs (cosine {float(own.mean()):+.3f}) than with those of other rows"
         cause = "the target is other noise than the one in the input: it was drawn twice, or shuffled"
         return Finding("warning", text, cause, "draw the noise once; add it and give the same tensor as target", numbers, RULE)
     return Finding("info", "inputs and targets hardly vary together", numbers=numbers, threshold=RULE)
+
+
+def _mixed(x: Any, target: Tensor) -> tuple[Fault | None, bool]:
+    """What is wrong with the noise in the rows of the data, beside the times that stand there (None where nothing is to be seen); and
+    whether these times tell how rows and targets were mixed."""
+    y, found = target.detach().cpu().flatten(1).double(), [leaf.detach().cpu() for leaf in leaves(x)]
+    same = [leaf for leaf in found if leaf.shape == target.shape and leaf.is_floating_point()]
+    beside = [leaf.reshape(len(leaf), -1).double() for leaf in found if not any(leaf is one for one in same)]
+    if len(same) != 1 or not beside or len(y) < LEAST_ROWS or y.shape[1] < 2 or not target.is_floating_point():
+        return None, False
+    noised, told = same[0].flatten(1).double(), torch.cat(beside, 1)
+    levels, differ = seen_levels(noised, y)
+    fault = never_noisy(noise_share(noised, y), told) or (untold(levels, told) if differ else None)
+    return fault, any(one.clear() for one in told_by(levels, told))
 
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:

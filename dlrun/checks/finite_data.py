@@ -1,4 +1,8 @@
-"""NaN or infinity in the data: one such value spoils every weight it touches. Isola's Hacker's Guide: be friends with every pixel."""
+"""NaN or infinity in the data: one such value spoils every weight it touches. Isola's Hacker's Guide: be friends with every pixel.
+
+A number that stands for "missing" among targets (-9999) is finite, and what the network is asked to give: known by its form
+(`_markers.py`), and no fault where the loss leaves it out, that is, has no slope at such targets.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,13 @@ import torch
 
 from dlrun.batch import Batch, leaves
 from dlrun.checks._frame import Finding, NoCopy, Subject, check
+from dlrun.checks._inputs import sample
+from dlrun.checks._markers import Marker, marker
+from dlrun.checks._probe import probe
 
 ITEMS = 20_000
-RULE = "no NaN, no infinity, unless the loss of such rows is finite"
+MOST_COLUMNS, KINDS = 16, ("regression", "sequence", "other")
+RULE = "no NaN, no infinity, unless the loss of such rows is finite; no number that stands for missing ones among targets that count"
 
 
 @check(stage="data", moment="fast", recipe="Hacker's Guide: inspect the data right before model(data)", first=True)
@@ -40,6 +48,9 @@ def finite_data(subject: Subject) -> Finding:
     bad = _first_bad(subject.raw)
     if bad and not _digested(subject, subject.raw, bad[1]):
         return _found("the first training batch", bad)
+    found = None if bad or excused else _missing_targets(subject)
+    if found:
+        return found
     looked = ", ".join(f"{n} of {data.rows[s]} {s}" for s, n in seen.items() if n) or f"{len(subject.raw)} train"
     if bad or excused:
         return Finding("info", f"not every value is finite{excused} ({looked} rows looked at)", numbers={"rows": seen}, threshold=RULE)
@@ -83,3 +94,38 @@ def _found(where: str, bad: tuple[str, int, list[int], float]) -> Finding:
         RULE,
         blocks="train" in where,  # every number after it would be NaN too
     )
+
+
+def _missing_targets(subject: Subject) -> Finding | None:
+    """The finding where targets are one number over and over, far from all others, and the loss pulls outputs there."""
+    at_once = getattr(subject.run.data.raw("train"), "in_memory", False)
+    if subject.loss_task is None or subject.kind not in KINDS or not (at_once or subject.patience >= 1):
+        return None
+    y = sample(subject, "train").y
+    if not isinstance(y, torch.Tensor) or not y.is_floating_point() or not y.numel():
+        return None
+    flat = y.detach().cpu().float().reshape(len(y), -1)
+    flat = flat if flat.shape[1] <= MOST_COLUMNS else flat.reshape(-1, 1)
+    marks = [found for column in flat.unbind(1) if (found := marker(column)) is not None]
+    if not marks or not _counts(subject, marks[0]):
+        return None
+    one = marks[0]
+    text = (
+        f"{one.share:.1%} of targets are exactly {one.value:.4g}, {one.far:.3g} ranges of all others (mean {one.mean:.3g}) away from them"
+    )
+    cause = "a number that stands for missing values is learned as a target"
+    step = "drop such rows, or leave them out of the loss with a mask"
+    return Finding("warning", text, cause, step, {"value": one.value, "share": one.share, "far": one.far}, RULE)
+
+
+def _counts(subject: Subject, one: Marker) -> bool:
+    """Whether the loss has a slope where the target is this number."""
+    try:
+        asked = probe(subject)
+    except Exception:  # a set-up that cannot run; `shape_contract` says why
+        return False
+    if asked is None or asked.targets.mode != "numbers" or asked.targets.value is None:
+        return False
+    target = torch.full_like(asked.targets.value, one.mean)
+    target.view(-1)[0] = one.value
+    return bool(asked.slope(asked.out, target).flatten()[0] != 0)

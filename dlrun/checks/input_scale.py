@@ -3,6 +3,10 @@
 Initialisations assume inputs of a second moment of about 1 (LeCun et al., Efficient BackProp, 1998, section 4.3). The catalogue's bounds
 alone fire on counts, on sparse rows, on networks that scale by themselves. So inputs that look wrong are tried: the same network on the
 same rows, standardised. Only where it starts much better, or learns one batch that it could not learn, a warning is given.
+
+A number that stands for "missing" (-9999) and is scaled along with the rest leaves a usual mean and sd, and all that was measured within a
+hundredth of it. It is known by its form (`_markers.py`), and tried in the same way: the mean in its place, the rest standardised. A few
+rows are learned by heart from where values miss; so it also counts how much what was measured moves the outputs, as it is and standardised.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch, map_leaves
-from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._frame import Finding, Subject, check, gap, skipped
 from dlrun.checks._inputs import parts, sample
+from dlrun.checks._markers import Marker, Scaling, markers, standardised
 from dlrun.checks._rowwise import scaled_by_row
 from dlrun.finite import NonFinite
 
@@ -25,11 +30,12 @@ LARGE, SMALL, UNLIKE, WIDE = 30.0, 0.02, 100.0, 10.0
 OFF, AWAY = 5.0, 3.0
 FAR, FAINT = 25.0, 0.1
 """An sd below 0.1 at a mean this many times as far from 0 leaves rows all but alike to the network, whatever the unit."""
-WORSE, BEHIND, MOVES = 1.5, 0.5, 0.1
+WORSE, BEHIND, MOVES, UNHEARD = 1.5, 0.5, 0.1, 0.1
 RULE = (
     f"warning: values of {LARGE:g} (root mean square), below {SMALL:g}, {UNLIKE:g} x as wide in one column as in others, {OFF:g} sd from 0 "
-    f"({FAR:g} where it is below {FAINT:g}), an sd over {WIDE:g}, or rows scaled each by itself; and standardised inputs start at a "
-    f"{WORSE:g} x lower loss, or get twice as far in {STEPS} steps on a batch"
+    f"({FAR:g} where it is below {FAINT:g}), an sd over {WIDE:g}, rows scaled each by itself, or one number over and over, 3 ranges of the "
+    "others away from them; and standardised inputs start at a "
+    f"{WORSE:g} x lower loss, get twice as far in {STEPS} steps on a batch, or move the outputs {1 / UNHEARD:g} x as much"
 )
 FOLLOWS = ("item_stability", "constant_input", "finite_data")
 
@@ -47,16 +53,24 @@ def input_scale(subject: Subject) -> Finding:
         return skipped(f"it takes {LEAST} rows of floating-point inputs")
     numbers: dict[str, Any] = {name: _facts(leaf) for name, leaf in leaves.items()}
     by_row = {name: why for name, leaf in leaves.items() if (why := scaled_by_row(leaf))}
-    odd = {name: why for name in leaves if (why := by_row.get(name) or _odd(numbers[name]))}
+    marked = {name: found for name, leaf in leaves.items() if (found := markers(leaf, _kept(leaf)))}
+    odd = {name: why for name in leaves if (why := _missing(marked.get(name)) or by_row.get(name) or _odd(numbers[name]))}
     shown = "; ".join(f"{name} {_moments(fact)}" for name, fact in list(numbers.items())[:3])
     if not odd:
         return Finding("ok", f"inputs are of a usual scale: {shown}", numbers=numbers, threshold=RULE)
     name, why = next(iter(odd.items()))
     if subject.loss_task is None:
         return Finding("info", f"{name} {why}: {shown}", numbers=numbers, threshold=RULE)
-    harm = _harm(subject, name, leaves[name], numbers)
+    scaling = standardised(leaves[name], _kept(leaves[name]), marked.get(name, {}))
+    harm = _harm(subject, name, scaling.of, numbers) or (_unheard(subject, name, scaling, numbers) if name in marked else "")
     if not harm:
         return Finding("info", f"{name} {why}, but the network does as well with it as standardised", numbers=numbers, threshold=RULE)
+    if name in marked:
+        cause, step = (
+            "a number that stands for missing values was scaled with those that are there",
+            "fill them first, with the mean of the rest",
+        )
+        return Finding("warning", f"{name} {why}; {harm}", cause, step, numbers, RULE)
     if name in by_row:
         cause, step = (
             "rows were scaled across their columns, so that the largest unit decides",
@@ -74,10 +88,18 @@ def _moments(fact: dict[str, Any]) -> str:
     return f"mean {fact['mean']:.3g}, sd {fact['sd']:.3g}{which}"
 
 
-def _over(leaf: Tensor) -> tuple[int, ...]:
-    """The axes that moments are taken over: all but channels of pictures, features of sequences, columns of tables."""
-    kept = 1 if leaf.dim() != 3 else 2
-    return tuple(axis for axis in range(leaf.dim()) if axis != kept)
+def _kept(leaf: Tensor) -> int:
+    """The axis that moments are not taken over: channels of pictures, features of sequences, columns of tables."""
+    return 1 if leaf.dim() != 3 else 2
+
+
+def _missing(found: dict[int, Marker] | None) -> str:
+    """What is odd about a number that stands for missing values; "" where there is none."""
+    if not found:
+        return ""
+    one = max(found.values(), key=lambda one: one.far)
+    text = f"is exactly {one.value:.4g} in {one.share:.1%} of places, all else lies {one.far:.3g} of its own ranges away"
+    return f"{text}, with an sd of {one.sd:.2g}"
 
 
 def _facts(leaf: Tensor) -> dict[str, Any]:
@@ -87,7 +109,7 @@ def _facts(leaf: Tensor) -> dict[str, Any]:
     share = len(some) / max(known.numel(), 1)
     sparse = share < 0.5
     some = some if sparse and len(some) else known.flatten()
-    over = _over(leaf)
+    over = tuple(axis for axis in range(leaf.dim()) if axis != _kept(leaf))
     mean, sd = known.mean(over).flatten(), known.std(over, correction=0).flatten()
     varied = sd > 1e-9 * mean.abs().clamp(min=1e-9)
     size = (mean.square() + sd.square()).sqrt()
@@ -124,14 +146,11 @@ def _odd(fact: dict[str, Any]) -> str:
     return f"has an sd of {fact['widest']:.3g}" if fact["widest"] > WIDE else ""
 
 
-def _harm(subject: Subject, name: str, leaf: Tensor, numbers: dict[str, Any]) -> str:
+def _harm(subject: Subject, name: str, change: Callable[[Tensor], Tensor], numbers: dict[str, Any]) -> str:
     """What the network makes of standardised inputs that it does not make of these; "" where that is nothing."""
-    over = _over(leaf)
-    mean, sd = leaf.mean(over, keepdim=True), leaf.std(over, keepdim=True, correction=0)
-    sd = torch.where(sd > 1e-9 * mean.abs().clamp(min=1e-9), sd, torch.ones_like(sd))
 
     def standard(batch: Batch) -> Batch:
-        return batch.replace(x=_replaced(batch["x"], name, lambda x: (x - mean.to(x.device)) / sd.to(x.device)))
+        return batch.replace(x=_replaced(batch["x"], name, change))
 
     try:
         here, there = (_start(subject, change) for change in (lambda batch: batch, standard))
@@ -148,6 +167,27 @@ def _harm(subject: Subject, name: str, leaf: Tensor, numbers: dict[str, Any]) ->
     if gained > MOVES * abs(there) and raw - better > BEHIND * gained:
         return f"one batch is learned to a loss of {raw:.4g}, with standardised inputs to {better:.4g}"
     return ""
+
+
+def _unheard(subject: Subject, name: str, scaling: Scaling, numbers: dict[str, Any]) -> str:
+    """How much less measured values move the untrained network than they would if they were standardised; "" where that is much."""
+    run, raw = subject.copy(), subject.few
+    measured = scaling.measured(parts(raw["x"])[name])
+    other = measured & measured.roll(1, 0)
+
+    def outputs(change: Callable[[Tensor], Tensor]) -> Any:
+        batch = raw.replace(x=_replaced(raw["x"], name, change))
+        return subject.outputs(run, subject.prepared(run, batch), training=False)
+
+    def exchanged(leaf: Tensor) -> Tensor:
+        return torch.where(other, leaf.roll(1, 0), leaf)
+
+    here = gap(outputs(lambda leaf: leaf), outputs(exchanged))
+    there = gap(outputs(scaling.of), outputs(lambda leaf: scaling.of(exchanged(leaf))))
+    numbers["moved_by_measured"], numbers["moved_standardised"] = here, there
+    if not here < UNHEARD * there:
+        return ""
+    return f"measured values move the outputs {here / there:.1%} of what they would if they were standardised"
 
 
 def _replaced(x: Any, name: str, change: Callable[[Tensor], Tensor]) -> Any:

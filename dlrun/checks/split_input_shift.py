@@ -17,6 +17,7 @@ from torch import Tensor
 from dlrun.checks._codes import renumbered
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import features, parts, sample, tables, told
+from dlrun.checks._markers import of_one_split
 from dlrun.checks._rows import Rows
 from dlrun.data.sources import Items
 
@@ -28,7 +29,7 @@ FOLLOWS = ("item_stability", "constant_input", "finite_data", "label_histogram",
 RULE = (
     f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "
     f"labels, most columns spread {TENFOLD:g} x more or less than in train, or {THREEFOLD:g} x where one split alone spans 0..1 or "
-    "has mean 0 and sd 1, or lies far away"
+    "has mean 0 and sd 1, or lies far away; or one split alone holds a number over and over, a range of the other away from it"
 )
 
 
@@ -47,6 +48,9 @@ def split_input_shift(subject: Subject) -> Finding:
     moved, wider = _moments(one, two)
     numbers: dict[str, Any] = {"moved_by_sd": moved, "spread_ratio": wider}
     text = f"inputs of val lie {moved:.2g} sd from those of train and spread {wider:.2g} x as much (median column)"
+    other = next(of_one_split(one, two), None)
+    if other:
+        return _otherwise(*other)
     known = tables(subject)
     if known and min(len(known["train"]), len(known["val"])) >= FEWEST:
         found = _judged(subject, rows["train"].x, numbers, text)
@@ -76,6 +80,14 @@ def _anew(name: str, facts: dict[str, float]) -> Finding:
     text = f"codes {name} tell the target within train ({own:.2f}) and within val ({inside:.2f}), but not from train to val ({across:.2f})"
     cause = "categories are numbered anew in each split, so that a code of val means another category than in train"
     return Finding("warning", text, cause, "fit the encoder on train, once, and apply it to all splits", dict(facts), RULE)
+
+
+def _otherwise(column: int, split: str, value: float, share: float) -> Finding:
+    other = "val" if split == "train" else "train"
+    text = f"column {column} of x is exactly {value:.4g} in {share:.1%} of the rows of {split}, far from every value of {other}"
+    numbers = {"column": column, "value": value, "share": share}
+    cause = f"missing values are filled otherwise in {split} than in {other}"
+    return Finding("warning", text, cause, "fill them in both splits with the same number, one that train gives", numbers, RULE)
 
 
 def _words(x: Any) -> bool:

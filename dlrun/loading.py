@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch
 from dlrun.build import build, build_networks
+from dlrun.claims.evidence import read_run
 from dlrun.config import compose
 from dlrun.data import Data
 from dlrun.errors import MissingError
@@ -112,6 +113,13 @@ class Loaded:
         noise = Noise(self.seed, *place)
         seed_generators(*noise.key)
         return self.task.prepare(batch, noise)
+
+    def series(self, metric: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """(steps, values) of a metric over the training, as metrics.jsonl has them ("val/loss"); ValueError where it was not logged."""
+        logged = read_run(self.path).series
+        if metric not in logged:
+            raise ValueError(f"{metric!r} was not logged; metrics.jsonl has {', '.join(sorted(logged))}")
+        return logged[metric].steps, logged[metric].values
 
     def evaluate(self, split: str, modules: Mapping[str, nn.Module] | None = None) -> dict[str, float]:
         """The metrics training would have written for `split`, of these networks or of `modules` in their place."""

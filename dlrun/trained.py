@@ -62,5 +62,8 @@ class Trained(Protocol):
     def training_batches(self, steps: int) -> Iterator[Batch]:
         """The batches of the first `steps` steps as training saw them: in its order, augmented, prepared."""
 
+    def series(self, metric: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """(steps, values) of a metric over the training, as metrics.jsonl has them ("val/loss"); ValueError where it was not logged."""
+
     def evaluate(self, split: str, modules: Mapping[str, nn.Module] | None = None) -> dict[str, float]:
         """The metrics that training would have written for `split`, of these networks or of `modules` in their place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -121,6 +122,40 @@ def test_samples_that_are_not_detached_in_the_critics_turn() -> None:
     finding = asked("loss_direction", "task.joint=true")
     assert finding.level == "error" and "not detached" in finding.cause
     assert asked("loss_direction", "task.joint=true", "task.turned=true").level == "ok"
+
+
+class told(game):
+    """The critic's loss is made of its scores by a third network, which pulls both down; it is trained, or it is not."""
+
+    slots = MappingProxyType(dict.fromkeys(("model", "optimizer"), ("generator", "critic", "teller")))
+
+    def networks(self, spec: Any) -> Any:
+        return {**super().networks(spec), "teller": ((1,), ())}
+
+    def objectives(self, nets: Any, batch: Any) -> Iterator[Objective]:
+        fake = nets.generator(batch["critic_z"][:, 0]).detach()
+        if self.played == "both":
+            yield Objective((nets.teller(nets.critic(fake)[:, None]).mean() - 1).square(), ("teller",))
+        scores = torch.cat((nets.critic(batch["x"]), nets.critic(fake)))
+        yield Objective(nets.teller(scores[:, None]).mean(), ("critic",))
+        yield Objective(F.softplus(-nets.critic(nets.generator(batch["z"]))).mean(), ("generator",))
+
+
+def down(in_shape: Any, out_shape: Any) -> nn.Module:
+    net = nn.Linear(in_shape[0], 1)
+    nn.init.ones_(net.weight)
+    return nn.Sequential(net, nn.Flatten(0))
+
+
+def test_a_loss_that_is_learned_pulls_nowhere_yet() -> None:
+    words = players()[2:]
+    plug("task", "told", told)
+    plug("model", "down", down)
+    third = ("dataset=ring", "task=told", "model.teller=down", "optimizer.teller=adam", *words)
+    finding = judged("loss_direction", *third)
+    assert finding.level == "info" and "teller" in finding.message
+    assert judged("loss_direction", *third, "task.turns=critic").level == "error"  # fixed as it is: it labels both alike
+    assert judged("loss_direction", "dataset=ring", "task=learned_loss_gan").level == "info"
 
 
 def test_built_in_players_and_probabilities_for_a_loss_of_probabilities() -> None:

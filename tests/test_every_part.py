@@ -72,6 +72,7 @@ TASKS = {
     "supervised": (),
     "language_model": TEXT,
     "gan": RING,
+    "learned_loss_gan": ("task=learned_loss_gan", *RING[1:], "model.loss_net.width=8"),
     "autoencoder": ("task.latent=4",),
     "contrastive": VIEWS,
     "vae": ("task.latent=8",),
@@ -118,6 +119,7 @@ PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "relaxation_rollout": ((*GRAPHS, "dataset.target=relaxation"), ("rows=8",)),
     "latent_traversal": (("task=vae", "task.latent=2"), ("rows=50",)),
     "alignment_uniformity": (VIEWS, ("rows=50",)),
+    "trajectory": (MLP, ("level=0.1",)),
     "gradient_terms": (("task=vae", "task.latent=2"), ("rows=50",)),
     "hessian": (MLP, ("rows=50", "exact_below=0", "top=1", "draws=1", "tolerance=0.05")),
 }

@@ -58,7 +58,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "maml": ("dataset=sine_tasks", "dataset.n=400", "model.activation=tanh", "model.width=16", "dataset.unit=5.0"),
 }
 APART = {"distillation", "least_squares"}  # it starts from a run, with the loss of classification; it has no objective
-COUPLED = {"contrastive"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
+COUPLED = {"contrastive", "learned_loss_gan"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
 
 
 @pytest.mark.parametrize("task", sorted({*registry.builtin_names("task")} - COUPLED - APART))

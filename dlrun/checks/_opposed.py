@@ -3,7 +3,8 @@
 Both are asked by slopes, which need no form of loss: which way the critic's loss pulls its score of data, and which way it pulls that of
 samples; and whether a step of the maker moves its samples up or down in that score. For every loss of the adversarial family (Goodfellow
 et al. 2014; least squares, hinge, Wasserstein, relativistic) the maker's way is that of the data. Other terms (a distance to a target
-picture) make its way no pure one: only a push that is the critic's own slope, row by row, counts.
+picture) make its way no pure one: only a push that is the critic's own slope, row by row, counts. A critic whose loss is the output of a
+network that another objective trains (Bechtle et al. 2021) has no way before that has learned.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Game:
     critic: str = ""
     joint: bool = False
     """Whether one objective updates both."""
+    tellers: set[str] = field(default_factory=set)
+    """Networks through which the critic's loss runs and which it does not update."""
+    updated: set[str] = field(default_factory=set)
+    """Networks that an objective updates."""
 
 
 @dataclass
@@ -61,6 +66,10 @@ def opposed(subject: Subject) -> Finding:
     against = float((pushed * up < -PURE).float().mean())
     numbers: dict[str, Any] = {"data_pulled": float(-real.mean()), "samples_pulled": float(-fake.mean()) if len(fake) else None}
     numbers |= {"rows_pushed_against": against, "data_agree": right}
+    learned = sorted(game.tellers & game.updated)
+    if learned:
+        text = f"the loss of {game.critic} is what {', '.join(learned)} makes of its scores, which has yet to learn where to pull them"
+        return Finding("info", text, numbers=numbers, threshold=RULE)
     if float(up) == 0 or right < MOST:
         return Finding("info", "the critic's loss pulls its scores of data both ways", numbers=numbers, threshold=RULE)
     same = len(fake) and float((fake.sign() == real.mean().sign()).float().mean()) >= MOST
@@ -98,6 +107,7 @@ def _play(subject: Subject, makers: list[str]) -> Game:
 def _look(game: Game, objective: Objective, makers: list[str], calls: list[Call], real: Tensor, made: list[Tensor]) -> None:
     """Note what one objective pulls at; `made` grows by what was made for it."""
     made += [call.out for call in calls if call.name in makers]
+    game.updated |= set(objective.update)
     if not isinstance(objective.loss, Tensor) or not objective.loss.requires_grad:
         return
     critics = [call for call in calls if call.name not in makers and call.out.requires_grad]
@@ -119,7 +129,9 @@ def _scores(game: Game, loss: Tensor, update: tuple[str, ...], critics: list[Cal
         of_samples = _among(call.given, made) & ~of_data
         game.real += [rows[of_data]] if bool(of_data.any()) else []
         game.fake += [rows[of_samples]] if bool(of_samples.any()) else []
-        game.critic = call.name if bool(of_data.any()) else game.critic
+        if bool(of_data.any()):
+            game.critic = call.name
+            game.tellers |= {other.name for other in critics if other.name not in update and _slope(loss, other.out) is not None}
 
 
 def _pushes(game: Game, objective: Objective, critics: list[Call], made: list[Tensor], updated: list[str]) -> None:

@@ -3,7 +3,7 @@
 The catalogue's rule, a step from the outputs towards the targets, fails for sound losses whose outputs are no targets (Poisson with a log
 link, quantiles). What all have in common: for equal outputs the slope falls with the target. A larger target pulls its own output up more.
 So the slope is held against the targets, element by element. Classes are asked by `ce_gradient_signature`.
-Players have no such targets: `_opposed.py` asks whether they pull against each other.
+Players have no such targets: `_opposed.py` asks whether they pull against each other, `_joint.py` the same of one loss for both.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dlrun.checks._contrast import contrast
 from dlrun.checks._downhill import hardened, strays
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
+from dlrun.checks._joint import joined
 from dlrun.checks._level import levelled
 from dlrun.checks._opposed import opposed
 from dlrun.checks._probe import Probe, probe
@@ -38,6 +39,8 @@ def loss_direction(subject: Subject) -> Finding:
     asked = probe(subject)
     if asked is None:
         return opposed(subject) if subject.loss_task is None else skipped("there is no single loss of tensors")
+    if subject.kind == "gan" and (wrong := joined(subject)):
+        return wrong
     if subject.kind == "contrastive":
         found = contrast(subject, asked)
         return found if found.level in LOUD else runaway(subject, asked) or found

@@ -135,7 +135,14 @@ class Attends(nn.Module):
     def mask(self, steps: int) -> Tensor | None:
         """True where a position may not be seen."""
         ones = torch.ones(steps, steps, dtype=torch.bool)
-        return {"right": ones.triu(1), "late": ones.triu(2), "turned": ones.tril(-1), "none": None}[self.kind]
+        seen = {
+            "right": ones.triu(1),
+            "late": ones.triu(2),
+            "turned": ones.tril(-1),
+            "none": None,
+            "itself": ~torch.eye(steps, dtype=torch.bool),
+        }
+        return seen[self.kind]
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.embed(x) + self.place[: x.shape[1]]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from checks_found import CLOUDS, big, built, first_loud, found, parts, plug  # noqa: F401 (parts is a fixture)
+from checks_found import CLOUDS, big, built, first_loud, found, judged, parts, plug  # noqa: F401 (parts is a fixture)
 from checks_healthy import Net
 from torch import Tensor, nn
 
+from dlrun.batch import Batch
+from dlrun.checks._pairs import alone
 from dlrun.checks.overfit_1_batch_few import Attempt, verdict
 
 
@@ -170,3 +173,25 @@ def test_a_loss_that_stays_where_it_was_is_an_error() -> None:
     entry = Attempt(1.0, 1.0, 0.995, 300)
     assert verdict([entry], entry, 0.0) == ("error", "it did not fall at any rate")
     assert verdict([entry, Attempt(3.0, 1.0, 0.9, 300, falling=True)], entry, 0.0)[0] != "error"
+
+
+def test_what_a_token_says_of_the_next_is_its_conditional_entropy() -> None:
+    batch = Batch({"x": torch.tensor([[0, 0, 1, 1]]), "y": torch.tensor([[1, 0, 1, 1]])})
+    assert alone(batch) == pytest.approx(0.5 * math.log(2))
+    assert alone(batch.replace(y=torch.tensor([[1, -100, 1, 1]]))) == pytest.approx(0, abs=1e-12)
+    assert alone(batch.replace(x=batch["x"].float())) is None and alone(batch.replace(y=torch.tensor([1]))) is None
+
+
+def test_a_network_that_looks_at_one_token_is_right_to_stay_at_what_that_says() -> None:
+    """The zero-layer transformer is healthy; attention that sees itself alone is the business of receptive_field."""
+    words = (
+        "dataset=grammar",
+        "dataset.n=400",
+        "model=transformer",
+        "model.depth=0",
+        "model.positions=none",
+        "task=language_model",
+        "optimizer.lr=0.01",
+    )
+    finding = judged("overfit_1_batch_few", *words)
+    assert finding.level == "info" and "each token says no more of the next" in finding.message

@@ -110,6 +110,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], Any, str, str, str]] = {
     "no_mask": (LM, lambda: Attends("none"), "causality", "error", "sees the future"),
     "late_mask": (LM, lambda: Attends("late"), "causality", "error", "step 2 changes"),
     "turned_mask": (LM, lambda: Attends("turned"), "causality", "error", "sees the future"),
+    "diagonal_mask": (LM, lambda: Attends("itself"), "receptive_field", "warning", "depends on the input at that position alone"),
     "shifted_in_loss": (SHIFTS, lambda: Attends("none"), "causality", "error", "sees the future"),
     "next_values": (
         ("dataset=next_values", "task=supervised"),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dlrun.batch import Batch, leaves
 from dlrun.checks._frame import FEW, Finding, Subject, check, skipped, tensors
+from dlrun.checks._pairs import alone
 from dlrun.checks._rates import rates
 from dlrun.checks.mode_switch import DROPOUTS
 from dlrun.finite import NonFinite, Watch
@@ -104,8 +105,19 @@ def overfit_1_batch_few(subject: Subject) -> Finding:
         above = _subset(subject, floor, numbers) if subject.patience > PATIENT else ""
         return Finding("ok" if best.rate == 1 else "info", f"overfitted {text}{below}{above}", numbers=numbers, threshold=rule)
     level, reason = verdict(tried, best, floor)
+    level, reason = _by_itself(subject, raw, best, level, reason)
     cause, step = _fall(rungs)
     return Finding(level, f"not overfitted: {text}; {reason}{below}", cause, step, numbers, rule)
+
+
+def _by_itself(subject: Subject, raw: Batch, best: Attempt, level: str, reason: str) -> tuple[str, str]:
+    """No fault where a network came down to all that a token says of the next: without layers between positions it knows no more."""
+    if level != "warning" or subject.floor is None or subject.kind not in ("language_model", "sequence"):
+        return level, reason
+    least = alone(subject.prepared(subject.copy(), raw))
+    if least is None or best.after > least + SHARE * (best.before - least):
+        return level, reason
+    return "info", f"each token says no more of the next in these rows ({least:.4f} nats): right for a network that looks at no other token"
 
 
 def _lower(subject: Subject, floor: float | None) -> dict[int, Attempt]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
-from dlrun.checks._attention import wrong_axis
+from dlrun.checks._attention import itself_alone, wrong_axis
 from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._padding import deaf
@@ -62,7 +62,7 @@ def receptive_field(subject: Subject) -> Finding:
     view = mixing_view(subject)
     if view and not (view.of_input and view.rows_kept):
         return told(view, numbers, "no view in forward exchanges axes")
-    if wrong := wrong_axis(subject) or deaf(probe):
+    if wrong := wrong_axis(subject) or itself_alone(subject, probe) or deaf(probe):
         return wrong
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)

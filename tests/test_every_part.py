@@ -29,6 +29,7 @@ REGRESSION = ("dataset=line", "task=supervised", "model=linear")
 BINARY = ("dataset=side", "task=supervised", "model=linear")
 RING = ("task=gan", "dataset=ring")
 SINES = ("task=maml", "dataset=sine_tasks", "dataset.n=400", "model.width=16", "model.depth=1")
+PONG = ("task=imitation", "dataset=pong", "dataset.rallies=50", "task.alpha=1.0", "task.replay=8", "model.width=16", "model.depth=1")
 TEXT = (
     "task=language_model",
     "dataset=text_file",
@@ -81,6 +82,7 @@ TASKS = {
     "distillation": ("model.student.width=8", "model.teacher.width=8"),
     "adversarial": (),
     "least_squares": ("model.features=20",),
+    "imitation": PONG,
 }
 REAL = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 DATASETS = {
@@ -97,13 +99,15 @@ DATASETS = {
     "graphs": GRAPHS,
     "modular_addition": ("model=embedding_sum",),
     "sine_tasks": SINES,
+    "pong": PONG,
     **dict.fromkeys(REAL, ("model=cnn", "model.channels=[4]")),
 }
 EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking": None}
-EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None}
+EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None, "pong": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
 EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None, "cifar10_mlp": "cifar10"}
 EXPERIMENTS |= {"contrastive": None}
+EXPERIMENTS |= dict.fromkeys(("zero_layer_text", "skipped_layers", "char_lm"))
 EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial", "double_descent", "random_labels"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
 PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

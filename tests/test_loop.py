@@ -16,6 +16,7 @@ from dlrun import Batch, Objective, Splits, Task, registry
 from dlrun.config import compose
 from dlrun.errors import MissingError, UsageError
 from dlrun.finite import Watch
+from dlrun.functional.pong import play
 from dlrun.loop import train_step
 from dlrun.steplog import StepLog
 from dlrun.train import build_run
@@ -57,6 +58,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "adversarial": ("task.random_start=false",),
     "maml": ("dataset=sine_tasks", "dataset.n=400", "model.activation=tanh", "model.width=16", "dataset.unit=5.0"),
 }
+TASKS["imitation"] = ("dataset=pong", "task.replay=40")
 APART = {"distillation", "least_squares"}  # it starts from a run, with the loss of classification; it has no objective
 COUPLED = {"contrastive", "learned_loss_gan"}  # their loss is of the whole batch: accumulation is refused (tests/test_parts_contrastive.py)
 
@@ -76,7 +78,12 @@ def test_four_micro_batches_equal_one_batch(task: str, monkeypatch: pytest.Monke
         t = batch["y"] % self.T + 1
         return Batch({"x": self.noised(batch["x"], t, batch["x"] * 3), "t": t, "y": batch["x"] * 3, "real": batch["x"]})
 
+    def first_frames(self: Any, batch: Batch, noise: Any) -> Batch:
+        x = play(batch["x"], self.expert, self.half)[0][:, : self.replay]
+        return batch.replace(serve=batch["x"], x=x, y=self.expert(x), weight=x[..., 1].abs(), place=torch.zeros_like(x[..., 0]).long())
+
     monkeypatch.setattr("dlrun.tasks.gan.gan.prepare", by_row)
+    monkeypatch.setattr("dlrun.tasks.imitation.imitation.prepare", first_frames)
     monkeypatch.setattr("dlrun.tasks.diffusion.diffusion.prepare", times_by_row)
     monkeypatch.setattr("dlrun.tasks.vae.vae.prepare", noise_by_row)
     results = []

@@ -41,7 +41,7 @@ IDS = [f"{name}-{spec.kind}-{len(changed)}" for name, spec, changed in CASES]
 
 def test_every_task_is_tried() -> None:
     apart = {"contrastive", "maml", "adversarial", "distillation", "least_squares"}  # test_parts_contrastive.py, test_parts_maml.py ...
-    apart |= {"learned_loss_gan"}
+    apart |= {"learned_loss_gan", "imitation"}
     assert {name for name, *_ in CASES} | apart == set(registry.builtin_names("task"))
 
 

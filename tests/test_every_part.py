@@ -106,7 +106,7 @@ EXPERIMENTS = {"fashion_mnist_cnn": "fashion_mnist", "gan_ring": None, "grokking
 EXPERIMENTS |= {"vae_fashion": "fashion_mnist", "diffusion_moons": None, "maml_sine": None, "pong": None}
 EXPERIMENTS |= {"lr_transfer": "fashion_mnist"}
 EXPERIMENTS |= {"wl_blindspots": None, "gnn_bellman_ford": None, "zero_layer_bigram": None, "logit_lens": None, "cifar10_mlp": "cifar10"}
-EXPERIMENTS |= {"contrastive": None}
+EXPERIMENTS |= {"contrastive": None, "agan": None}
 EXPERIMENTS |= dict.fromkeys(("zero_layer_text", "skipped_layers", "char_lm"))
 EXPERIMENTS |= dict.fromkeys(("mode_connectivity", "distillation", "adversarial", "double_descent", "random_labels"), "fashion_mnist")
 MLP = ("model=mlp", "model.width=8", "model.depth=1")
@@ -119,6 +119,7 @@ PROBES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "logit_lens": (GRAMMAR, ("rows=8",)),
     "skip_layers": (GRAMMAR, ("rows=8",)),
     "ngram_entropy": (GRAMMAR, ("most=2",)),
+    "writes": ((TEXT[0], "dataset=python_sources", "dataset.modules=[stat]", *TEXT[2:]), ("rows=8", "length=30")),
     "backprop_by_hand": (MLP, ("rows=20",)),
     "relaxation_rollout": ((*GRAPHS, "dataset.target=relaxation"), ("rows=8",)),
     "latent_traversal": (("task=vae", "task.latent=2"), ("rows=50",)),

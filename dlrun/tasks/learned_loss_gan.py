@@ -60,14 +60,14 @@ class learned_loss_gan(Game):
         return logistic(nets.critic(real[1::2], parameters=fast), nets.critic(fake[1::2], parameters=fast))
 
     def look(self, nets: Networks, batch: Batch) -> Mapping[str, Look]:
-        """Samples beside data, and the loss over the logits that there are, beside the cross-entropy; each from its least value."""
+        """Samples beside data; and the loss over the logits that there are beside the cross-entropy, each from 0 at its least to 1."""
         logits = torch.cat((nets.critic(batch["x"]), nets.critic(nets.generator(batch["z"]))))
         line = torch.linspace(float(logits.min()), float(logits.max()), 101, dtype=logits.dtype, device=logits.device)
         drawn = {}
         for name, label in (("data", 1.0), ("samples", -1.0)):
             for kind, loss in (("learned", told(nets, line, label)), ("cross-entropy", F.softplus(-label * line))):
-                drawn[f"{kind}, {name}"] = (line.tolist(), (loss - loss.min()).tolist())
-        curves = Look("lines", {**drawn, "xlabel": "logit", "ylabel": "loss"}, "what the critic is told")
+                drawn[f"{kind}, {name}"] = (line.tolist(), ((loss - loss.min()) / (loss.max() - loss.min()).clamp(min=1e-12)).tolist())
+        curves = Look("lines", {**drawn, "xlabel": "logit", "ylabel": "loss, as a share of its range"}, "what the critic is told")
         return {**super().look(nets, batch), "loss": curves}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -33,6 +34,21 @@ def test_logit_lens_claims_against_the_entropies_of_its_language() -> None:
     table, data, said = language("logit_lens")
     for nats in (conditional_entropies(table, 2)[1], window_entropy(table, data["context"])):
         assert f"{nats:.4f}" in said
+
+
+def test_skipped_layers_claims_against_the_entropies_of_its_language() -> None:
+    table, data, said = language("skipped_layers")
+    for nats in (conditional_entropies(table, 2)[1], window_entropy(table, data["context"])):
+        assert f"{nats:.4f}" in said
+
+
+@pytest.mark.parametrize("experiment", ["zero_layer_text", "char_lm"])
+def test_claims_on_a_text_that_differs_from_machine_to_machine_name_no_number_of_it(experiment: str) -> None:
+    """All n-grams are measured on the run's own rows; what is written down is a margin or a share, below 1."""
+    said = yaml.safe_load((ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text())
+    assert said["measures"]["ngrams"]["probe"] == "ngram_entropy" and "ngrams." in str(said["baseline"]["is"])
+    for claim in said["claims"]:
+        assert all(float(number) < 1 for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", claim["claim"]))
 
 
 def test_the_bigram_entropy_is_what_the_best_table_of_the_rows_costs() -> None:

@@ -168,3 +168,25 @@ def test_a_module_without_source_is_said() -> None:
     with pytest.raises(MissingError, match="has no source of itertools here"):
         sources(modules=["itertools"])
     assert sources(modules=["json"]).spec is not None  # a package: its __init__
+
+
+# what is written
+
+
+def test_the_share_of_known_words_of_a_network_that_writes_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters a b c and a space; after a comes b, after b c, after c the space, after the space a: it writes `abc abc`."""
+    rows = torch.tensor([[3, 0, 1, 2, 3]] * 4)  # " abc "
+    other = torch.tensor([[3, 0, 1, 2, 3], [3, 2, 1, 0, 3]])  # " abc ", " cba "
+    splits: Any = [(each[:, :-1], each[:, 1:]) for each in (rows, other)]
+    facts: dict[str, Any] = {"in_shape": (4,), "out_shape": (4, 4), "kind": "language_model", "vocab": 4, "tokens": ("a", "b", "c", " ")}
+    run = loaded(data(monkeypatch, "letters", *splits, **facts), *MODEL, "model.depth=0")
+    set_tables(run, torch.eye(4), 50 * torch.eye(4)[[3, 0, 1, 2]])
+    found = probe("writes", run, rows=2, length=14)
+    # after " abc" comes " abc abc abc a": three whole words; after " cba" it goes on with "bc abc abc abc": "bc" and the end are cut
+    assert found["known"] == 0.0 and found["words"] == 5 and math.isnan(found["own"])  # no row of four tokens holds a whole word
+    wide = [(each, each.roll(-1, 1)) for each in (rows, other)]
+    run = loaded(data(monkeypatch, "wide", *wide, **{**facts, "in_shape": (5,), "out_shape": (5, 4)}), *MODEL, "model.depth=0")  # type: ignore[arg-type]
+    set_tables(run, torch.eye(4), 50 * torch.eye(4)[[3, 0, 1, 2]])
+    assert probe("writes", run, rows=2, length=14) == {"known": 1.0, "words": 4, "own": 0.5}  # twice "abc abc abc ab"
+    set_tables(run, torch.eye(4), 50 * torch.eye(4)[[1, 2, 3, 0]])  # backwards: "cba cba", which train has not
+    assert probe("writes", run, rows=2, length=14, temperature=0)["known"] == 0.0

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlrun import registry
 from dlrun.checks._finding import Finding
+from dlrun.checks._moments import known
 from dlrun.checks._watch_players import Players
 from dlrun.checks._watch_val import Guessing, TooGood
 from dlrun.checks._watcher import Evaluation, Watcher
@@ -27,9 +27,8 @@ class Watchers:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        parts = {name: registry.get("check", name) for name in registry.names("check")} if run.config["checks"] != "none" else {}
-        alone = {name: part for name, part in parts.items() if getattr(part, "moment", "check") == "training"}
-        self.watchers: dict[str, Watcher] = {name: make(run) for name, make in {**alone, **(ALSO if parts else {})}.items()}
+        wanted = {**known(("training",)), **ALSO} if run.config["checks"] != "none" else {}
+        self.watchers: dict[str, Watcher] = {name: make(run) for name, make in wanted.items()}
         self._said: set[tuple[str, str]] = set()
 
     def rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Finding]]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from dlrun import registry
 from dlrun.checks._finding import LEVELS, LOUD, Finding
 from dlrun.checks._folding import fold, in_order
 from dlrun.checks._frame import Subject
+from dlrun.checks._moments import known
 from dlrun.checks._present import Line, before_training, during_training, on_request, verdict
 from dlrun.data.items import generators_kept
 from dlrun.run import Run
@@ -24,6 +23,7 @@ __all__ = [
     "Subject",
     "during_training",
     "kind_line",
+    "known",
     "lines_before_training",
     "lines_on_request",
     "run_checks",
@@ -37,14 +37,9 @@ PATIENCE = {"fast": (0.3, math.inf), "check": (5.0, 18.0), "deep": (20.0, 110.0)
 """Seconds for a check that could go on for long, and for all; those that come when these are used up are not run, which is said."""
 
 
-def known() -> dict[str, Any]:
-    """Every check by name: dlrun's own and those of plugins."""
-    return {name: registry.get("check", name) for name in registry.names("check")}
-
-
 def run_checks(run: Run, level: str, *, folded: bool = True) -> list[Finding]:
     """The findings of every check of `level` on a built run, in causal order; unless not `folded`, consequences stand under their root."""
-    parts = {name: part for name, part in known().items() if getattr(part, "moment", "check") in MOMENTS[level]}
+    parts = known(MOMENTS[level])
     subject = Subject(run, *PATIENCE[level])
     findings = []
     with generators_kept():
@@ -68,12 +63,12 @@ def worst(findings: Sequence[Finding]) -> str:
 
 def lines_before_training(findings: Sequence[Finding], width: int | None) -> Iterator[Line]:
     """(text, style) lines for the start of a training; `width` is that of the terminal, None where there is none."""
-    return before_training(findings, {name: getattr(part, "shown", False) for name, part in known().items()}, width)
+    return before_training(findings, {name: getattr(part, "shown", False) for name, part in known(MOMENTS["fast"]).items()}, width)
 
 
 def lines_on_request(findings: Sequence[Finding], width: int | None) -> Iterator[Line]:
     """(text, style) lines for `dlrun check`."""
-    return on_request(findings, {name: getattr(part, "stage", "learning") for name, part in known().items()}, width)
+    return on_request(findings, {name: getattr(part, "stage", "learning") for name, part in known(MOMENTS["deep"]).items()}, width)
 
 
 def kind_line(run: Run) -> str | None:

@@ -168,6 +168,9 @@ def test_items_that_are_turned_until_nothing_tells_their_class() -> None:
     rest = ((x[600:], y[600:]), (x[600:], y[600:]))
     around = Rows(x[:600], y[:600], lambda x, index: torch.rot90(x, int(torch.randint(4, ())), (1, 2)))
     finding = asked("augmentation_keeps_label", lambda: Splits(around, *rest))
+    assert finding.level == "warning" and "turned by half, which exchanges classes 0 and 2" in finding.message
+    bent = Rows(x[:600], y[:600], lambda x, index: 0.2 * torch.rot90(x, int(torch.randint(4, ())), (1, 2)) + torch.randn_like(x))
+    finding = asked("augmentation_keeps_label", lambda: Splits(bent, *rest))  # no read is another one, turned
     assert finding.level == "warning" and "rows of val tell the label with strength" in finding.message
     loud = Rows(x[:600], y[:600], lambda x, index: x + 2 * torch.randn_like(x))
     assert asked("augmentation_keeps_label", lambda: Splits(loud, *rest)).level == "ok"

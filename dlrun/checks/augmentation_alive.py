@@ -1,7 +1,8 @@
 """Augmentations that do nothing: the same rows come out at every step, or every row gets the same noise.
 
 Asked of augmentations that the config declares, on one batch as training would see it at other steps (noise is keyed by the step, so that
-equal results mean that none was drawn), and of Datasets that seed the generators themselves with a constant whenever an item is read.
+equal results mean that none was drawn), of Datasets that seed the generators themselves with a constant whenever an item is read, and of
+noisy inputs beside clean targets: whether all have one noise.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.checks._frame import Finding, Subject, check, skipped
+from dlrun.checks._grain import one_grain
 from dlrun.checks._inputs import parts
 from dlrun.data.items import generators_kept
 from dlrun.data.sources import Items
@@ -35,6 +37,11 @@ def augmentation_alive(subject: Subject) -> Finding:
         text = f"reading an item of train sets {fixed} to the same seed each time"
         cause = "manual_seed in __getitem__: whatever is drawn for an item is drawn alike for every item"
         return Finding("warning", text, cause, "leave seeding out of the dataset: items are read under seeds of their own", {}, RULE)
+    grain = one_grain(subject) if subject.patience > 1 else None
+    if grain is not None:
+        text = f"all rows of train have one and the same noise ({grain:.2g} x the spread of the targets): input = target + one pattern"
+        cause = "the noise is drawn once, or under a fixed seed: the network learns the pattern by heart"
+        return Finding("warning", text, cause, "draw it anew for each item: torch.randn_like(x), without a generator of its own", {}, RULE)
     if not data.augments:
         return skipped("no augmentation is configured")
     plain = _plain(subject)

@@ -19,7 +19,7 @@ from torch import Tensor
 from dlrun.batch import Batch
 from dlrun.checks._frame import Finding, Rows, Subject, check, skipped
 from dlrun.checks._inputs import JUDGED, features, labels, sample
-from dlrun.checks._mirrored import against
+from dlrun.checks._mirrored import Against, against
 from dlrun.checks._swapped import swapped
 from dlrun.checks._together import Apart, apart
 from dlrun.data.items import generators_kept
@@ -29,8 +29,8 @@ from dlrun.functional.relation import Relation, relation, within
 LEAST, DRAWS, MOVED = 128, 3, 0.1
 ITEMS, READS, WIDE, STILL, GONE = 240, 6, 50_000, 0.5, 0.1
 TOGETHER = (
-    "warning: in 20% of rows a target fits a model of its pixels better by 0.2 once it is flipped, turned or moved; or models of val say "
-    "opposite things (correlation < -0.3) of mirrored reads with equal targets"
+    "warning: in 20% of rows a target fits a model of its pixels better by 0.2 once it is flipped, turned or moved; or models of rows "
+    "as they are say other things of mirrored or turned reads (correlation > 0.5, or other classes) than the targets do"
 )
 EXCHANGES = "warning: a model that tells clean rows apart is as sure, and wrong in 25% of reads and more, in both directions"
 RULE = (
@@ -47,7 +47,7 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
     if (subject.patience > 1 or data.augments) and (moved_apart := apart(subject)):
         return _apart(moved_apart)
     if subject.patience > 1 and (mirrored := against(subject)):
-        return _mirrored(*mirrored)
+        return _mirrored(mirrored)
     if not data.augments and not data.mixed_labels and isinstance(data.raw("train"), Items):
         return _items(subject)
     if not data.augments or data.mixed_labels or subject.kind not in ("classification", "binary", "regression"):
@@ -91,13 +91,11 @@ def _apart(found: Apart) -> Finding:
     return Finding("warning", text, cause, "draw once, and apply it to both", numbers, TOGETHER)
 
 
-def _mirrored(name: str, column: int, told: float, same: float) -> Finding:
-    """The finding where pictures are mirrored and targets that go with them are not."""
-    text = f"items of train are mirrored ({name}) with their targets as they were, though target {column} goes with the picture: models of "
-    text += f"val ({told:.2f}) say the opposite of a picture's mirror (correlation {same:.2f})"
-    cause = "coordinates (keypoints, boxes, angles) must be mirrored with the picture"
-    numbers: dict[str, Any] = {"target": column, "told": told, "correlation": same}
-    return Finding("warning", text, cause, "mirror the targets too: x -> width - x, angle -> -angle", numbers, TOGETHER)
+def _mirrored(found: Against) -> Finding:
+    """The finding where pictures are mirrored or turned and answers that go with them are not."""
+    cause = "the transform is applied to the picture alone: moves, coordinates (keypoints, boxes), angles go with it"
+    step = "transform the targets too: x -> width - x, angle -> -angle, left <-> right"
+    return Finding("warning", found.text, cause, step, found.numbers, TOGETHER)
 
 
 def _items(subject: Subject) -> Finding:

@@ -3,7 +3,7 @@
 Each of at most 16 regions is exchanged for that of another row; what then moves no output is asked again with a NaN, which passes along
 paths too weak for a float (a plain RNN forgets its first steps at the start). Only regions that neither reaches count as unseen, so the
 numbers are facts, not a matter of scale. A network that gives an output for each position (tagging, segmentation) may be local: each
-region needs to reach some output only. Karpathy's recipe: use backprop to chart dependencies.
+region needs to reach some output only, but that one in its own place (`_place.py`). Karpathy's recipe: use backprop to chart dependencies.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dlrun.checks._attention import itself_alone, wrong_axis
 from dlrun.checks._dependence import FEW_COLUMNS, Dependence, Place, exchanged, patched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._padding import deaf
+from dlrun.checks._place import elsewhere
 from dlrun.checks._players import draws, each
 from dlrun.checks._views import mixing_view, told
 
@@ -64,6 +65,8 @@ def receptive_field(subject: Subject) -> Finding:
         return told(view, numbers, "no view in forward exchanges axes")
     if wrong := wrong_axis(subject) or itself_alone(subject, probe) or deaf(probe):
         return wrong
+    if subject.patience > 1 and (moved := elsewhere(subject)):
+        return moved
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
     share, label, missing = min(unseen)

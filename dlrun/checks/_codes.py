@@ -4,6 +4,10 @@ A code tells the target by the mean of the rows that have it. Where the codes of
 val, which nearly all have codes that train has, they may have been numbered anew (or the world may have changed). One of two facts decides:
 codes of val tell val's own targets by themselves; or they stand in the order in which the rows of val first meet them, 0, 1, 2, ..., at
 ever longer distances, as a fresh encoder numbers them.
+
+Words of texts and the columns of one-hot codes are asked together, for a single place tells little: how often each number stands in a row
+tells the target within train and within val, not from one to the other, though both use the same numbers. Words mean the same in both.
+Where each step has a target of its own (the next word, a tag), the word of the step is the code.
 """
 
 from __future__ import annotations
@@ -15,10 +19,76 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Rows, Subject
-from dlrun.checks._inputs import is_integer, labels, parts, sample
+from dlrun.checks._inputs import is_integer, labels, parts, sample, tables, told
 
 FEWEST, MOST, ROWS, COLUMNS = 8, 1000, 100, 64
 SEEN, CERTAIN, LOST, KEPT, ALONE = 0.9, 6.0, 0.3, 0.5, 5.0
+
+
+TARGETS = 512
+WORDS_SEEN, WORDS_CLEAR, WORDS_ALONE, WORDS_LOST = 0.7, 6.0, 4.0, 0.3
+"""How many of val's words train has; z within train, within val; strength from one to the other beside that within val."""
+
+
+def words_renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:
+    """(name, what it tells within train, from train to val, within val) of words, or of one-hot columns, that were numbered anew in val."""
+    train, val = (sample(subject, split) for split in ("train", "val"))
+    leaves, theirs = parts(train.x), parts(val.x)
+    name = next(iter(leaves), "")
+    if len(leaves) != 1 or list(theirs) != [name] or min(len(tables(subject).get(split, ())) for split in ("train", "val")) < ROWS:
+        return None
+    if not _same_words(leaves[name], theirs[name]):
+        return None
+    known = told(subject)
+    own, inside, ways = known["train"], known["val"], [known[way] for way in ("train to val", "val to train")]
+    across = max(way.strength for way in ways)
+    certain = own.z > WORDS_CLEAR and inside.z > WORDS_ALONE and all(way.absent() for way in ways)
+    if not certain or across > WORDS_LOST * min(own.strength, inside.strength):
+        return None
+    return name, {"within train": own.strength, "train to val": across, "within val": inside.strength}
+
+
+def _same_words(leaf: Tensor, other: Tensor) -> bool:
+    """Whether both hold texts of nearly the same numbers, or the same columns of one-hot codes."""
+    if leaf.dim() != 2 or leaf.dtype == torch.bool or leaf.shape[1] < 2:
+        return False
+    if is_integer(leaf):
+        return float(torch.isin(other, leaf).double().mean()) > WORDS_SEEN
+    rows = torch.cat((leaf[:ROWS], other[:ROWS])) if leaf.shape[1] == other.shape[1] else leaf[:0]
+    sums = rows.sum(1)
+    if not len(rows) or not bool(((rows == 0) | (rows == 1)).all()):
+        return False
+    return 0 < float(sums[0]) < leaf.shape[1] / 2 and bool((sums == sums[0]).all())
+
+
+def steps_renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:
+    """The same of words [N, T] with a target each."""
+    train, val = (sample(subject, split) for split in ("train", "val"))
+    theirs = parts(val.x)
+    for name, leaf in parts(train.x).items():
+        pairs = [_steps(leaf, train.y), _steps(theirs.get(name), val.y)]
+        if pairs[0] is None or pairs[1] is None:
+            continue
+        (code, y), (other, z) = pairs  # type: ignore[misc]
+        many = int(max(y.max(), z.max())) + 1
+        if many > TARGETS or not FEWEST <= len(code.unique()) <= min(MOST, len(code) // 8):
+            continue
+        y, z = _targets(y, many), _targets(z, many)
+        facts = _judged(code, y, other, z)
+        if facts and _tells_itself(facts, len(other)):
+            return name, facts
+    return None
+
+
+def _steps(leaf: Any, y: Any) -> tuple[Tensor, Tensor] | None:
+    """Up to 4,096 (words, targets) of steps; None where the steps have none."""
+    if not isinstance(leaf, Tensor) or not isinstance(y, Tensor) or leaf.shape != y.shape or leaf.dim() != 2:
+        return None
+    if not is_integer(leaf) or not is_integer(y) or not leaf.numel():
+        return None
+    words, targets = leaf.detach().cpu().flatten().long(), y.detach().cpu().flatten().long()
+    known = ((targets >= 0) & (words >= 0)).nonzero()[:4096, 0]
+    return (words[known], targets[known]) if len(known) >= ROWS else None
 
 
 def renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:

@@ -1,6 +1,7 @@
 """Numbers that went round in a small integer type, in series and in tokens (in pictures: `integer_traps.py`).
 
-A series that wrapped jumps by the whole range of the type, and is smooth round the circle. Tokens that wrapped use every number up to the
+A series that wrapped jumps by the whole range of the type (of a part of it, a power of two, where the numbers are even), and is smooth
+round the circle. Tokens that wrapped use every number up to the
 type's last one and none beyond, where the vocabulary goes on. Angles and counters go round by themselves, though not on all 256 steps of a
 byte: compasses have 360, clocks 24 or 60.
 """
@@ -18,6 +19,7 @@ from dlrun.checks._frame import Subject
 from dlrun.checks._inputs import is_integer, parts, sample
 
 RANGES = (255, 65535)
+LEAST, FULL = 256, 0.97
 LONG, PAIRS, EXACT = 8, 2000, 0.05
 FAR, ROUND, NONE, ONWARD = 0.005, 0.75, 0.25, 0.7
 BEYOND, USED, ROOM = 1.15, 0.9, 1.3
@@ -27,8 +29,8 @@ BEYOND, USED, ROOM = 1.15, 0.9, 1.3
 def wrapped_series(leaf: Tensor) -> dict[str, float]:
     """What is to be known of neighbours along the longest axis where values wrapped; {} where they did not.
 
-    `far`: jumps over three quarters of the range; `between`: over about half of it; `round`: how much shorter ways are round the circle;
-    `onward`: how many far jumps go on, round the circle, the way that the series went before (which a square wave does not).
+    `far`: jumps over three quarters of the range; `between`: over about half of it; `round`: how much shorter ways are round the circle in
+    rows with far jumps; `onward`: how many far jumps go on, round the circle, as the series went before (which a square wave does not).
     """
     if leaf.dim() not in (2, 3) or is_integer(leaf):
         return {}
@@ -37,8 +39,9 @@ def wrapped_series(leaf: Tensor) -> dict[str, float]:
     levels = leaf.double().unique()
     if size < LONG or len(levels) < 64 or not bool(levels.isfinite().all()):
         return {}
-    count, grid = _grid(leaf.double(), levels)
-    if count not in RANGES:
+    steps, grid = _grid(leaf.double(), levels)
+    count = 2 ** steps.bit_length() - 1
+    if count < LEAST - 1 or steps < FULL * count:
         return {}
     step = grid.narrow(axis, 1, size - 1) - grid.narrow(axis, 0, size - 1)
     jump = step.abs()
@@ -48,11 +51,12 @@ def wrapped_series(leaf: Tensor) -> dict[str, float]:
     around = torch.where(jump > count / 2, step - step.sign() * (count + 1), step)
     before, after = around.narrow(axis, 0, size - 2), around.narrow(axis, 1, size - 2)
     asked = far.narrow(axis, 1, size - 2) & (before != 0) & (after != 0)
+    loud = far.flatten(1).any(1)
     facts = {
         "range": float(count + 1),
         "far": float(far.double().mean()),
         "between": float(((jump > 0.4 * count) & ~far).double().mean()),
-        "round": float(around.abs().sum() / jump.sum().clamp(min=1e-9)),
+        "round": float(around[loud].abs().sum() / jump[loud].sum().clamp(min=1e-9)),
         "onward": float((before.sign() == after.sign())[asked].double().mean()) if bool(asked.any()) else 0.0,
     }
     wrapped = facts["far"] > FAR and facts["between"] < NONE * facts["far"] and facts["round"] < ROUND and facts["onward"] > ONWARD

@@ -22,6 +22,7 @@ from torch import Tensor
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import parts, sample
 from dlrun.checks._pictures import alike
+from dlrun.checks._products import multiplied
 from dlrun.checks._wraps import wrapped_series, wrapped_tokens
 
 LEAST, PAIRS, PICTURES = 64, 2000, 256
@@ -33,7 +34,8 @@ RULE = (
     f"warning: over {JUMPS:.1%} of neighbours jump over 3/4 of the range, {RATIO:g} x as many as over 1/2; or 0 is over {TWICE:g} x as "
     f"frequent as 1 and -1 in {MOST:.0%} of columns of whole numbers of an sd over {SPREAD:g}; or under {FEW:.0%} of the values of colour "
     f"pictures of two values are not 0, and neighbours are alike by less than {ORDER:g}; or y is within {NEAR:g} of standard normals "
-    "cut off, or whole in one split only; or series jump by a range of 256 or 65,536 steps; or numbers of words end there"
+    "cut off, or whole in one split only; or series jump by a range of 256 to 65,536 steps, or are products modulo it; or numbers of words "
+    "end there"
 )
 
 
@@ -48,7 +50,7 @@ def integer_traps(subject: Subject) -> Finding:
     for name, leaf in named.items():
         if leaf.dim() == 4 and (found := _wrapped(name, leaf[:PICTURES], numbers) or _divided(name, leaf[:PICTURES], numbers)):
             return found
-        if found := _round(name, leaf, numbers):
+        if found := _round(name, leaf, numbers) or _times(name, leaf, numbers):
             return found
     if found := _tokens(subject, numbers):
         return found
@@ -85,6 +87,21 @@ def _round(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
     text += "over about 1/2, and round the circle they lie near each other"
     cause = f"readings wrapped around in an integer type of {facts['range']:.0f} values"
     return Finding("warning", text, cause, "keep them in a type that holds the largest, or convert to float first", numbers, RULE)
+
+
+def _times(name: str, x: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a series was multiplied in an integer type that could not hold it."""
+    facts = multiplied(x) if x.is_floating_point() else {}
+    if not facts:
+        return None
+    numbers[name] = facts
+    how = f"are products by {facts['gain']:.0f}" if facts["gain"] > 1 else "are differences"
+    text = (
+        f"series {name}: {facts['rows']:.0%} of rows {how} that went round in {facts['range']:.0f} values: undone, {facts['wrapped']:.0%} "
+    )
+    text += "of their steps lie outside of the range"
+    cause = "arithmetic in a small integer type: what is too large comes back at the other end"
+    return Finding("warning", text, cause, "convert to float first: wave.astype(np.float32) * gain", numbers, RULE)
 
 
 def _tokens(subject: Subject, numbers: dict[str, Any]) -> Finding | None:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.checks._codes import renumbered
+from dlrun.checks._codes import renumbered, steps_renumbered, words_renumbered
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import features, parts, sample, tables, told
+from dlrun.checks._inputs import Table, features, parts, sample, tables, told
 from dlrun.checks._markers import of_one_split
 from dlrun.checks._rows import Rows
 from dlrun.data.sources import Items
@@ -38,7 +38,7 @@ def split_input_shift(subject: Subject) -> Finding:
     """Moments of the columns of up to 1,024 rows of train and val, and what models of train tell of val, as it is and changed."""
     if "val" not in subject.run.data.rows or (subject.kind == "graph" and not tables(subject)):
         return skipped("it takes a val split of rows")
-    codes = renumbered(subject)
+    codes = renumbered(subject) or words_renumbered(subject) or steps_renumbered(subject)
     if codes:
         return _anew(*codes)
     rows = {split: sample(subject, split) for split in ("train", "val")}
@@ -77,7 +77,7 @@ def _scaled(subject: Subject, rows: dict[str, Rows], moved: float, wider: float)
 
 def _anew(name: str, facts: dict[str, float]) -> Finding:
     own, across, inside = facts.values()
-    text = f"codes {name} tell the target within train ({own:.2f}) and within val ({inside:.2f}), but not from train to val ({across:.2f})"
+    text = f"numbers {name} of words or categories tell the target within train ({own:.2f}) and within val ({inside:.2f}), but not from train to val ({across:.2f})"
     cause = "categories are numbered anew in each split, so that a code of val means another category than in train"
     return Finding("warning", text, cause, "fit the encoder on train, once, and apply it to all splits", dict(facts), RULE)
 
@@ -141,6 +141,11 @@ def _judged(subject: Subject, x: Any, numbers: dict[str, Any], text: str) -> Fin
     if not own.clear() or across.strength > LOST * own.strength:
         return None
     ways = {way: train.tells(val, changed).strength for way, changed in _changes(x, train.x, val.x)}
+    if across.absent() and 1 < train.x.shape[1] <= MOST_COLUMNS:
+        half = len(val) // 2
+        parts_of = [Table(val.x[some], val.y[some], val.classes) for some in (slice(None, half), slice(half, None))]
+        told_anew = [train.tells(two, two.x[:, _paired(_pulls(train), _pulls(one))]) for one, two in (parts_of, parts_of[::-1])]
+        ways["with its columns in another order, as they tell the target"] = min(one.strength for one in told_anew)
     numbers["changed"] = ways
     best = max(ways, key=lambda way: ways[way])
     if ways[best] < BACK * own.strength:
@@ -171,9 +176,22 @@ def _changes(x: Any, train: Tensor, val: Tensor) -> Iterator[tuple[str, Tensor]]
 
 
 def _matched(train: Tensor, val: Tensor) -> list[int]:
-    """Which column of val is most like each of train by its quantiles, the surest pair first."""
+    """Which column of val is most like each of train by its quantiles."""
     places = torch.linspace(0, 1, 21)
-    distance = torch.cdist(train.quantile(places, 0).T, val.quantile(places, 0).T)
+    return _paired(train.quantile(places, 0).T, val.quantile(places, 0).T)
+
+
+def _pulls(table: Table) -> Tensor:
+    """The correlation of each column with each target or class, [D, K]."""
+    y = torch.nn.functional.one_hot(table.y.long(), table.classes).float() if table.classes else table.y.reshape(len(table), -1).float()
+    one, two = (part - part.mean(0) for part in (table.x.float(), y))
+    found: Tensor = (one / one.norm(dim=0).clamp(min=1e-9)).T @ (two / two.norm(dim=0).clamp(min=1e-9))
+    return found
+
+
+def _paired(one: Tensor, two: Tensor) -> list[int]:
+    """Which row of `two` is most like each of `one`, the surest pair first."""
+    distance = torch.cdist(one, two)
     order, free = [-1] * len(distance), set(range(len(distance)))
     for pair in distance.flatten().argsort().tolist():
         row, column = divmod(pair, len(distance))

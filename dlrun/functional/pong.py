@@ -54,9 +54,9 @@ def play(serves: Tensor, player: Callable[[Tensor], Tensor], half: float) -> tup
 
     Places in a frame run from -1 to 1. A hit is a ball that lands within `half`, half the paddle's length, of its middle.
     """
-    ball, paddle = balls(serves), serves[:, 3]
+    ball, paddle = balls(serves), 2 * serves[:, 3] - 1
     frames = torch.cat((2 * ball[..., :2] - 1, ball[..., 2:], torch.zeros_like(ball[..., :1])), 2)
-    for frame in frames[:, :-1].unbind(1):
-        frame[:, -1] = 2 * paddle - 1
-        paddle = (paddle + SPEED * (player(frame) - STAY).to(paddle)).clamp(0, 1)
-    return frames[:, :-1], (paddle - ball[:, -1, 1]).abs() <= half
+    for frame, place in zip(frames[:, :-1].unbind(1), frames[..., 4].unbind(1), strict=False):
+        place.copy_(paddle)
+        paddle = paddle.add(player(frame) - STAY, alpha=2 * SPEED).clamp_(-1, 1)
+    return frames[:, :-1], (paddle - frames[:, -1, 1]).abs() <= 2 * half

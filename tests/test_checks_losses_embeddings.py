@@ -240,3 +240,36 @@ def test_log_probabilities_of_a_sequence_sum_over_its_classes(axis: int, loud: b
     plug("loss", "mine", lambda out, y: F.nll_loss(out.flatten(0, 1), y.flatten()))
     finding = judged("output_form", *MINE, "task.kind=sequence")
     assert (finding.level == "error") == loud and ("over axis 1" in finding.message) == loud, finding.message
+
+
+DRAWS: dict[str, tuple[Any, str]] = {
+    "sound": (lambda m, v: m + (v / 2).exp() * torch.randn_like(m), ""),
+    "no_draw": (lambda m, v: m, ""),
+    "of_one_row": (lambda m, v: m + (v / 2).exp() * torch.randn(m.shape[1]), "all rows of a batch"),
+    "of_one_column": (lambda m, v: m + (v / 2).exp() * torch.randn(len(m), 1), "all numbers of a code"),
+    "seeded": (lambda m, v: m + (v / 2).exp() * torch.randn(m.shape, generator=torch.Generator().manual_seed(1)), "at each call"),
+    "uniform": (lambda m, v: m + (v / 2).exp() * torch.rand_like(m), "never negative"),
+    "no_half": (lambda m, v: m + v.exp() * torch.randn_like(m), "for a log variance, the draw for a log deviation"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_draw_of_a_code(name: str) -> None:
+    draw, words = DRAWS[name]
+
+    class Drawn(Codes):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into = nn.Linear(8, 8)
+            self.back = nn.Linear(4, 8)
+
+        def forward(self, x: Tensor) -> Any:
+            mu, logvar = self.into(x).chunk(2, 1)
+            return self.back(draw(mu, logvar)), mu, logvar
+
+    plug("dataset", "mine", of_blobs(lambda x, y: (x, x), spec=DataSpec((8,), (8,), "vae")))
+    plug("model", "mine", Drawn)
+    kl = lambda m, v: 0.5 * (m * m + v.exp() - v - 1)  # noqa: E731
+    plug("loss", "mine", lambda out, y: 5 * (out[0] - y).square().sum(1).mean() + kl(out[1], out[2]).sum(1).mean())
+    finding = judged("loss_terms", *MINE, "task.kind=vae")
+    assert (finding.level == "warning") == bool(words) and words in finding.message, finding

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._code_draw import misdrawn
 from dlrun.checks._forms import STRETCH, called, stretched
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._kinds import is_variational
@@ -74,6 +75,8 @@ def loss_terms(subject: Subject) -> Finding:
     if sided is not None:
         return sided
     vae = Vae(asked, target.reshape(back.shape).to(back.dtype), (back, mu, third))
+    if fault := misdrawn(subject, lambda number: vae.at(third=vae.flat(number))):
+        return Finding("warning", *fault, numbers={}, threshold="each number of a code has noise of its own, as wide as KL takes it to be")
     return _of_kl(vae, asked.noise("one").flatten()[: mu.numel()] if asked.out.numel() >= mu.numel() else torch.ones(mu.numel()), {})
 
 

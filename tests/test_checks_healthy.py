@@ -55,6 +55,7 @@ HEALTHY: dict[str, tuple[str, ...]] = {
     "ema": ("dataset=moons", "train.ema=0.9"),
     "bf16": ("dataset=moons", "train.precision=bf16"),
     "gan": ("dataset=ring", "task=gan"),
+    "gan_learned_loss": ("dataset=ring", "task=learned_loss_gan"),
     "transformer": ("TEXT", "task=language_model", "model=transformer", "model.width=32", "model.depth=1", "model.heads=2"),
     "binary_flat": ("dataset=zero_one", "task=supervised", "task.kind=binary", "model=flat"),
     "loss_with_parameters": (*CLOUDS, "loss=uncertain"),

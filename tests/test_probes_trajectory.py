@@ -26,14 +26,12 @@ def found(**options: Any) -> dict[str, float]:
 
 
 def test_a_known_series() -> None:
-    assert found(level=7) == {"mean": 5.0, "std": pytest.approx(math.sqrt(52 / 5)), "share": 0.5, "lost": 2, "values": 6}
-    assert found(level=7, after=0.6) == {
-        "mean": 5.0,
-        "std": pytest.approx(math.sqrt(7)),
-        "share": pytest.approx(1 / 3),
-        "lost": 1,
-        "values": 3,
-    }
+    whole = found(level=7)
+    assert (whole["mean"], whole["share"], whole["lost"], whole["values"]) == (5.0, 0.5, 2, 6)
+    assert whole["std"] == pytest.approx(math.sqrt(52 / 5)) and whole["jitter"] == pytest.approx(math.sqrt(80 / 10))
+    late = found(level=7, after=0.6)
+    assert (late["mean"], late["lost"], late["values"]) == (5.0, 1, 3) and late["share"] == pytest.approx(1 / 3)
+    assert late["std"] == pytest.approx(math.sqrt(7)) and late["jitter"] == pytest.approx(math.sqrt(26 / 4))
     assert found(level=9)["lost"] == 0 == found(level=9)["share"]
     with pytest.raises(ValueError, match="has 1 value from step 47.5 on"):
         found(after=0.95)

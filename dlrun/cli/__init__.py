@@ -47,9 +47,9 @@ def dispatch(arguments: Arguments) -> int:
 
         saved = compose_for(arguments).saved
         if arguments.flag("json"):
-            import json
+            from dlrun.cli.as_json import print_json
 
-            sys.stdout.write(json.dumps(saved, indent=1) + "\n")
+            print_json(saved)
         else:
             sys.stdout.write(dump(saved))
         return 0
@@ -67,9 +67,9 @@ def dispatch(arguments: Arguments) -> int:
 
 def _json_error(error: DlrunError) -> None:
     """With --json stdout is one document, also where there is no answer."""
-    import json
+    from dlrun.cli.as_json import print_json
 
-    sys.stdout.write(json.dumps({"ok": False, "errors": [_safe(line) for line in error.lines], "exit_code": error.code}, indent=1) + "\n")
+    print_json({"ok": False, "errors": [_safe(line) for line in error.lines], "exit_code": error.code})
 
 
 def _safe(text: str) -> str:

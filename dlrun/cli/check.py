@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 
 from dlrun.cli.arguments import Arguments
@@ -14,7 +12,6 @@ def run(arguments: Arguments) -> int:
     """Build the configured run and print what the checks find."""
     config = compose_for(arguments)
     from dlrun.checks import Subject, kind_line, lines_on_request, run_checks, verdict, worst
-    from dlrun.rundir import jsonable
     from dlrun.sinks.console import Console
     from dlrun.train import build_run
 
@@ -28,7 +25,9 @@ def run(arguments: Arguments) -> int:
     ok, seconds = worst(findings) != "error", time.perf_counter() - begun
     if arguments.flag("json"):
         document = {"ok": ok, "kind": kind, "findings": [finding.as_json() for finding in findings], "seconds": seconds}
-        sys.stdout.write(json.dumps(jsonable(document), indent=1) + "\n")
+        from dlrun.cli.as_json import print_json
+
+        print_json(document)
         return 0 if ok else 1
     with Console() as console:
         for note in [*built.notes, *filter(None, [kind_line(built)])]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,9 +30,9 @@ def run(arguments: Arguments) -> int:
         _fetch(config["dataset"]["name"]) if arguments.flag("fetch") else _look(config, bool(arguments.flag("json")), arguments.text("out"))
     )
     if arguments.flag("json"):
-        from dlrun.rundir import jsonable
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps(jsonable(document), indent=1) + "\n")
+        print_json(document)
     elif arguments.flag("fetch"):
         print("\n".join(_fetched_lines(document)))
     return 0

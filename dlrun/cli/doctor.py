@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +22,9 @@ def run(arguments: Arguments) -> int:
         report["self_training"] = {"ok": False, "error": error.lines[0]}
     ok = bool(report["self_training"]["ok"])
     if arguments.flag("json"):
-        sys.stdout.write(json.dumps({"ok": ok, **report}, indent=1) + "\n")
+        from dlrun.cli.as_json import print_json
+
+        print_json({"ok": ok, **report})
         return 0 if ok else 3
     for name, value in report.items():
         shown = value if not isinstance(value, dict) else ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)

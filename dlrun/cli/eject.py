@@ -31,9 +31,9 @@ def run(arguments: Arguments) -> int:
     words = ["probe", "RUN", new, *brought] if group == "probe" else ["train", *brought, f"{slot}={new}"]
     use = join(["dlrun", *words])
     if arguments.flag("json"):
-        import json
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps({"kind": group, "name": new, "files": [plugin, values], "use": use}, indent=1) + "\n")
+        print_json({"kind": group, "name": new, "files": [plugin, values], "use": use})
     else:
         sys.stdout.write(f"wrote {printable(plugin)} and {printable(values)}, a copy of {group}/{name}\n  {printable(use)}\n")
     return 0

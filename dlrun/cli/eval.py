@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from dlrun.cli.arguments import Arguments
@@ -21,8 +20,9 @@ def run(arguments: Arguments) -> int:
         raise UsageError(f"--step {step}: expected best, last or a number of steps")
     config = saved_config(arguments, path)
     from dlrun.baselines import baseline_lines, baselines
+    from dlrun.cli.as_json import json_text
     from dlrun.evaluate import evaluate
-    from dlrun.rundir import jsonable, write_atomic
+    from dlrun.rundir import write_atomic
     from dlrun.sinks.console import Console
     from dlrun.start import find_checkpoint
     from dlrun.state import restore_networks, restore_task
@@ -42,7 +42,7 @@ def run(arguments: Arguments) -> int:
     known = baselines(run, (split,))
     document = {"run": str(path), "split": split, "step": source.step, "rows": run.data.rows[split], "metrics": found}
     document |= {"baselines": known.values, "baselines_skipped": known.skipped}
-    text = json.dumps(jsonable(document), indent=1, allow_nan=False) + "\n"
+    text = json_text(document)
     write_atomic(path / f"eval-{split}.json", text)
     if arguments.flag("json"):
         sys.stdout.write(text)

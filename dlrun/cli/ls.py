@@ -56,9 +56,9 @@ def _parts(arguments: Arguments, kind: str | None, dirs: list[str]) -> int:
     kinds = [kind] if kind else ["experiment"] if tag else [*GROUPS, *FILES]
     found = {each: list(_entries(each, dirs, tag)) for each in kinds}
     if arguments.flag("json"):
-        import json
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        print_json(found)
     elif kind or tag:
         for entry in found[kinds[0]]:
             tags = f"  [{', '.join(map(printable, entry['tags']))}]" if entry.get("tags") else ""

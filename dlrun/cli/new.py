@@ -33,9 +33,9 @@ def run(arguments: Arguments) -> int:
     command = {"check": "check", "probe": f"probe RUN {name}"}.get(kind, "train")
     use = f"dlrun {command} --plugin {name}.py{_choice(kind, name)}"
     if arguments.flag("json"):
-        import json
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps({"kind": kind, "name": name, "files": list(files), "use": use}, indent=1) + "\n")
+        print_json({"kind": kind, "name": name, "files": list(files), "use": use})
     else:
         sys.stdout.write(f"wrote {' and '.join(files)}\n  {use}\n  pytest test_{name}.py\n")
     return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,9 @@ def run(arguments: Arguments) -> int:
 
     document = Question(asked, tuple(paths), step if step in ("best", "last") else int(step), tuple(overrides)).answer()
     if arguments.flag("json"):
-        sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        from dlrun.cli.as_json import print_json
+
+        print_json(document)
     else:
         _show(document, paths[0])
     return 0

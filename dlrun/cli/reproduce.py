@@ -65,11 +65,9 @@ def _copies(runs: Any, console: Any) -> None:
 
 
 def _document(found: dict[str, Any]) -> None:
-    import json
+    from dlrun.cli.as_json import print_json
 
-    from dlrun.rundir import jsonable
-
-    sys.stdout.write(json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
+    print_json(found)
     sys.stdout.flush()
 
 

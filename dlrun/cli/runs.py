@@ -57,9 +57,9 @@ def _root(arguments: Arguments) -> str:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    import json
+    from dlrun.cli.as_json import print_json
 
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    print_json(document)
 
 
 def _print(entries: list[dict[str, Any]], root: str) -> None:

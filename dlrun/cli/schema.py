@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
@@ -26,7 +24,9 @@ def run(arguments: Arguments) -> int:
         raise UsageError(f"dlrun schema takes no words; found {printable(word, 80)}; write it to a file with: dlrun schema > FILE")
     load_named_plugins(arguments)
     folder = arguments.text("config-dir")
-    sys.stdout.write(json.dumps(schema(os.path.expanduser(folder) if folder else None), indent=1) + "\n")
+    from dlrun.cli.as_json import print_json
+
+    print_json(schema(os.path.expanduser(folder) if folder else None))
     return 0
 
 

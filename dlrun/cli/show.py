@@ -145,9 +145,9 @@ def _experiment(name: str, dirs: list[str], as_json: bool) -> int:
     path = find_yaml("experiment", name, dirs)
     text = read_text(path) if path else ""
     if as_json:
-        import json
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps({"kind": "experiment", "name": name, "file": shown(path or name), "text": text}, indent=1) + "\n")
+        print_json({"kind": "experiment", "name": name, "file": shown(path or name), "text": text})
         return 0
     sys.stdout.write(f"# {shown(path or name)}\n")
     for line in text.splitlines():

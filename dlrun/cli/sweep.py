@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,9 +63,10 @@ def run(arguments: Arguments) -> int:
 
 def _document(found: dict[str, Any]) -> None:
     """The study as JSON on stdout, whole before anything else is made of it."""
-    from dlrun.rundir import jsonable
 
-    sys.stdout.write(json.dumps(jsonable(found), indent=1, allow_nan=False) + "\n")
+    from dlrun.cli.as_json import print_json
+
+    print_json(found)
     sys.stdout.flush()
 
 

@@ -31,9 +31,9 @@ def run(arguments: Arguments) -> int:
             _tell(result)
     code = 0 if all(result["ok"] for result in results) else 3
     if arguments.flag("json"):
-        import json
+        from dlrun.cli.as_json import print_json
 
-        sys.stdout.write(json.dumps({"ok": not code, "runs": results, "exit_code": code}, indent=1) + "\n")
+        print_json({"ok": not code, "runs": results, "exit_code": code})
     return code
 
 

@@ -55,9 +55,7 @@ def open_console(arguments: Arguments) -> Any:
 def print_summary(arguments: Arguments, summary: dict[str, Any], code: int) -> int:
     """With --json the summary on stdout; `run_dir` in it says where the run lies."""
     if arguments.flag("json"):
-        import json
+        from dlrun.cli.as_json import print_json
 
-        from dlrun.rundir import jsonable
-
-        sys.stdout.write(json.dumps(jsonable({**summary, "exit_code": code}), indent=1, allow_nan=False) + "\n")
+        print_json({**summary, "exit_code": code})
     return code

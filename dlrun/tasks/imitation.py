@@ -32,8 +32,8 @@ each = partial(F.cross_entropy, reduction="none")  # logits [N, 3], y [N] -> [N]
 class imitation(LossTask):
     """A row of x [B, 4] is a rally of T frames. A step learns from `replay` remembered frames for each, then plays and remembers all B.
 
-    Frame i of N is drawn with P(i) = p_i^alpha / sum_k p_k^alpha, where p_i is its loss when last seen + EPSILON, and its loss is weighed
-    by (N P(i))^-beta. With beta 1 the gradient is on average that of the N frames drawn equally often, with less noise.
+    Frame i of N is drawn with P(i) = p_i^alpha / sum_k p_k^alpha, where p_i is its loss when last seen + 0.01 nats, and its loss is
+    weighed by (N P(i))^-beta. With beta 1 the gradient is on average that of the N frames drawn equally often. A frame takes 24 bytes.
     """
 
     slots = MappingProxyType({"loss": None})
@@ -75,8 +75,7 @@ class imitation(LossTask):
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Mean of weight x cross-entropy with the expert's moves, in nats."""
-        weighed: Tensor = batch["weight"] * each(outputs.mT, batch["y"])
-        return weighed.mean()
+        return (batch["weight"] * each(outputs.mT, batch["y"])).mean()  # type: ignore[no-any-return]
 
     def rallies(self, nets: Networks, serve: Tensor, expert_plays: bool = False) -> tuple[Tensor, Tensor]:
         """Played from serve [B, 4]: frames [B, T, 5], hits [B]."""
@@ -94,8 +93,7 @@ class imitation(LossTask):
     def evaluate(self, nets: Networks, batch: Batch) -> Mapping[str, Mean | Whole]:
         """hit_rate of its own play, loss and agreement with the expert over the frames it met; the expert's hit_rate."""
         (frames, hits), (_, by_expert) = self.rallies(nets, batch["serve"]), self.rallies(nets, batch["serve"], expert_plays=True)
-        frames = frames.flatten(0, 1)
-        logits, y = nets.model(frames), self.expert(frames)
+        logits, y = nets.model(frames.flatten(0, 1)), self.expert(frames).flatten()
         seen = {"hit_rate": hits, "agreement": logits.argmax(-1) == y, "expert_hit_rate": by_expert, "loss": each(logits, y)}
         means = {name: Mean(values.double().sum(), float(values.numel())) for name, values in seen.items()}
         return {**means, **{name: metric(logits, y, len(batch)) for name, metric in self.metrics.items()}}

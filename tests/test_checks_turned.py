@@ -65,6 +65,30 @@ def test_moves_on_boards(case: str) -> None:
     assert not loud or "class" in finding.message
 
 
+def stones() -> tuple[Tensor, Tensor]:
+    """Stones of two players [900, 2, 4, 4]; one of the free cells, to play at: where most neighbours are mine."""
+    stones = torch.rand(900, 1, 4, 4, generator=draw(7))
+    x = torch.cat(((stones < 0.3).float(), (stones > 0.7).float()), 1)
+    near = torch.nn.functional.avg_pool2d(x[:, :1], 3, 1, 1) + 0.01 * torch.rand(900, 1, 4, 4, generator=draw(8))
+    return x, (near - 9 * x.sum(1, keepdim=True)).flatten(1).argmax(1)
+
+
+CELLS = torch.arange(16).reshape(4, 4)
+PLAYS: dict[str, tuple[Any, bool]] = {
+    "alone": (lambda x, y: (x.flip(-1), y), True),
+    "both": (lambda x, y: (x.flip(-1), CELLS.flip(-1).flatten()[y]), False),
+    "turned_alone": (lambda x, y: (x.rot90(1, (1, 2)), y), True),
+    "turned_both": (lambda x, y: (x.rot90(1, (1, 2)), CELLS.rot90(-1).flatten()[y]), False),
+}
+
+
+@pytest.mark.parametrize("case", PLAYS)
+def test_cells_of_boards(case: str) -> None:
+    change, loud = PLAYS[case]
+    finding = said(*stones(), change, "classification")
+    assert (finding.level == "warning") == loud, finding
+
+
 def spots() -> tuple[Tensor, Tensor]:
     """Boxes of light [900, 1, 12, 12]: left, top, right, bottom."""
     middle, half = 0.3 + 0.4 * torch.rand(900, 2, generator=draw(3)), 0.1 + 0.15 * torch.rand(900, 2, generator=draw(4))

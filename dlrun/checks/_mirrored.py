@@ -11,37 +11,22 @@ Columns of answers that have an order in every row that nobody transforms (the l
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlrun.batch import leaves
 from dlrun.checks._frame import Subject
-from dlrun.checks._inputs import JUDGED, is_integer, sample
-from dlrun.data.items import generators_kept
-from dlrun.data.sources import Items
+from dlrun.checks._reads import LEAST, PAIRS, Read, given, pairs, ways
 from dlrun.functional.relation import guesses, within
 
-ITEMS, READS, LEAST, PAIRS, MOST = 240, 4, 48, 12, 64
-LIKE, TOLD, OWN, OTHER, FOLLOWS = 0.9, 0.5, 0.3, 0.5, 0.3
-CLASS, GAIN, SURE, SIGMAS, STILL = 10, 0.1, 0.2, 3.5, 0.5
+TOLD, OWN, OTHER, FOLLOWS = 0.5, 0.3, 0.5, 0.3
+CLASS, GAIN, SURE, SIGMAS, STILL, CELLS = 10, 0.1, 0.2, 3.5, 0.5, 6.0
 FULL = 0.6
 """Share of what tells two classes apart that must tell the contrary of transformed rows."""
 ORDERED, BROKEN = 0.999, 0.1
 NOT = ("gan", "diffusion", "contrastive", "vae", "language_model")
-
-
-@dataclass
-class Read:
-    """Rows: x, numbers that are asked for [N, K] (K may be 0), and classes [N] where there are any."""
-
-    x: Tensor
-    numbers: Tensor
-    classes: Tensor | None
 
 
 @dataclass
@@ -56,101 +41,19 @@ def against(subject: Subject) -> Against | None:
     """What answers of train do not go with pictures that are transformed; None where they do, or nothing is seen."""
     if subject.kind in NOT or subject.loss_task is None or subject.run.data.mixed_labels:
         return None
-    given = _given(subject)
-    if given is None or min(len(read.x) for read in given) < PAIRS:
+    known = given(subject)
+    if known is None or min(len(read.x) for read in known) < PAIRS:
         return None
-    clean, drawn, *reads = given
-    for name, way in _ways(clean.x):
-        one, two = _pairs(reads, way)
+    clean, drawn, *reads = known
+    for name, way in ways(clean.x):
+        one, two = pairs(reads, way)
         if len(one.x) < PAIRS:
             continue
-        found = _of_numbers(name, clean, one, two) or _of_classes(name, way, clean, (one, two), drawn)
+        found = _of_numbers(name, clean, one, two) or _of_cells(name, way, clean, one, two)
+        found = found or _of_classes(name, way, clean, (one, two), drawn)
         if found:
             return found
     return _of_order(clean, reads)
-
-
-def _given(subject: Subject) -> list[Read] | None:
-    """Rows that nobody transforms, many rows of train as training gets them, several reads of fewer; None where there is no transform."""
-    data = subject.run.data
-    source = data.raw("train")
-    if data.augments:
-        clean = sample(subject, "train").batch
-        with generators_kept():
-            batches = [data.augmented(clean[:rows].map(torch.clone), step) for step, rows in enumerate((len(clean), *[ITEMS] * READS))]
-    elif isinstance(source, Items) and "val" in data.rows:
-        clean = sample(subject, "val", JUDGED).batch
-        batches = [sample(subject, "train").batch, *_read(subject, source, subject.patience / 6)]
-    else:
-        return None
-    made = [_made(batch) for batch in (clean, *batches)]
-    known = [read for read in made if read is not None]
-    shapes = {(read.x.shape[1:], read.numbers.shape[1], read.classes is None) for read in known}
-    return known if len(known) == len(made) and len(shapes) == 1 else None
-
-
-def _read(subject: Subject, source: Items, seconds: float) -> list[Any]:
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()[:ITEMS]
-    begun = time.perf_counter()
-    source.keyed([("mirror", row) for row in order[:8]])
-    each = (time.perf_counter() - begun) / min(8, len(order))
-    order = order[: max(int(seconds / max(each * READS, 1e-9)), 2 * PAIRS)]
-    return [subject.run.data._batch(source.keyed([(f"mirror {number}", row) for row in order])) for number in range(READS)]
-
-
-def _made(batch: Any) -> Read | None:
-    """Rows as a `Read`: of answers in several tensors all numbers side by side, and the one tensor of classes."""
-    x, y = batch.get("x"), [leaf.detach().cpu() for leaf in leaves(batch.get("y", ()))]
-    if not isinstance(x, Tensor) or not x.is_floating_point() or not bool(x.isfinite().all()) or any(len(leaf) != len(x) for leaf in y):
-        return None
-    numbers = [leaf.reshape(len(leaf), -1).float() for leaf in y if leaf.is_floating_point() and leaf[0].numel() <= MOST]
-    classes = [leaf.long() for leaf in y if is_integer(leaf) and leaf.dim() == 1 and int(leaf.min()) >= 0 and int(leaf.max()) < MOST]
-    table = torch.cat(numbers, 1) if numbers else torch.zeros(len(x), 0)
-    return Read(x.detach().cpu().float(), table, classes[0] if classes else None) if bool(table.isfinite().all()) else None
-
-
-def _ways(x: Tensor) -> Iterator[tuple[str, Any]]:
-    """Transforms that keep the shape of rows, by name."""
-    if x.dim() == 4:
-        yield "mirrored (left and right)", lambda rows: rows.flip(-1)
-        yield "mirrored (upside down)", lambda rows: rows.flip(-2)
-        yield "turned by half", lambda rows: rows.flip(-1, -2)
-        if x.shape[-1] == x.shape[-2]:
-            yield "turned by a quarter", lambda rows: rows.rot90(1, (-2, -1))
-            yield "transposed", lambda rows: rows.transpose(-2, -1)
-    else:
-        yield "reversed", lambda rows: rows.flip(-1)
-        if x.dim() == 3:
-            yield "reversed", lambda rows: rows.flip(-2)
-    yield "inverted (their sign)", lambda rows: -rows
-
-
-def _pairs(reads: list[Read], way: Any) -> tuple[Read, Read]:
-    """Pairs of reads of one row of which the second is the first, transformed."""
-    first, places = reads[0], list[tuple[int, int]]()
-    turned, same = way(first.x), []
-    for read in reads[1:]:
-        like, still = _alike(turned, read.x), _alike(first.x, read.x)
-        same.append((like > LIKE) & (like > still + 1e-6))
-    for row in range(len(first.x)):
-        hit = next((number for number, rows in enumerate(same) if bool(rows[row])), None)
-        places += [(row, hit)] if hit is not None else []
-    kept = [row for row, _ in places]
-    x, y = first.x[kept], first.numbers[kept]
-    others = [(reads[hit + 1].x[row], reads[hit + 1].numbers[row]) for row, hit in places]
-    classes = None if first.classes is None else first.classes[kept]
-    theirs = None if classes is None else torch.tensor([int(reads[hit + 1].classes[row]) for row, hit in places])  # type: ignore[index]
-    if not places:
-        return Read(x, y, classes), Read(x, y, theirs)
-    return Read(x, y, classes), Read(torch.stack([one for one, _ in others]), torch.stack([one for _, one in others]), theirs)
-
-
-def _alike(one: Tensor, two: Tensor) -> Tensor:
-    """Correlation of rows, about the mean over all rows: what all rows have in common is no likeness."""
-    middle = (one.mean(0, keepdim=True) + two.mean(0, keepdim=True)) / 2
-    a, b = (one - middle).flatten(1), (two - middle).flatten(1)
-    both: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-9)
-    return both
 
 
 def _of_numbers(name: str, clean: Read, one: Read, two: Read) -> Against | None:
@@ -195,9 +98,31 @@ def _correlations(one: Tensor, two: Tensor) -> Tensor:
     return table
 
 
-def _of_classes(name: str, way: Any, clean: Read, pairs: tuple[Read, Read], drawn: Read) -> Against | None:
+def _of_cells(name: str, way: Any, clean: Read, one: Read, two: Read) -> Against | None:
+    """Classes that are cells of a board (as many as it has, and the answer's cell is unlike others), and stay where the board turns."""
+    if clean.classes is None or one.classes is None or two.classes is None or clean.x.dim() != 4:
+        return None
+    cells = clean.x.shape[-2] * clean.x.shape[-1]
+    if not cells - 1 <= int(clean.classes.max()) <= cells or name.startswith("inverted"):
+        return None
+    known = clean.classes < cells
+    planes = clean.x.flatten(2)[known]
+    there = planes.gather(2, clean.classes[known][:, None, None].expand(-1, planes.shape[1], 1))[..., 0]
+    apart = there - planes.mean(2)
+    sigmas = float((apart.mean(0).abs() / (planes.std(2).mean(0) / len(planes) ** 0.5).clamp(min=1e-9)).max())
+    place = way(torch.arange(cells, dtype=torch.float32).reshape(1, 1, *clean.x.shape[-2:])).flatten()
+    goes = place.argsort()[one.classes.clamp(max=cells - 1)]
+    kept = float(((two.classes == one.classes) & (goes != one.classes)).float().mean())
+    right = float((two.classes == goes).float().mean())
+    if sigmas < CELLS or kept < 0.5 or right > 0.5:
+        return None
+    text = f"items of train are {name}, and their classes, which are the board's {cells} cells, stay in {kept:.0%} of the reads"
+    return Against(text, {"kept": kept, "gone_along": right, "sigmas": sigmas})
+
+
+def _of_classes(name: str, way: Any, clean: Read, both: tuple[Read, Read], drawn: Read) -> Against | None:
     """Classes of which models say, as clearly, another one where rows are transformed, and whose labels the reads keep."""
-    one, two = pairs
+    one, two = both
     if clean.classes is None or one.classes is None or two.classes is None:
         return None
     y, table, turned = clean.classes, clean.x.flatten(1), way(clean.x).flatten(1)

@@ -26,8 +26,9 @@ SEEN, CERTAIN, LOST, KEPT, ALONE = 0.9, 6.0, 0.3, 0.5, 5.0
 
 
 TARGETS = 512
-WORDS_SEEN, WORDS_CLEAR, WORDS_ALONE, WORDS_LOST = 0.7, 6.0, 4.0, 0.3
-"""How many of val's words train has; z within train, within val; strength from one to the other beside that within val."""
+WORDS_SEEN, WORDS_CLEAR, WORDS_ALONE, WORDS_LOST, CODES_LOST = 0.7, 6.0, 4.0, 0.3, 0.5
+"""How many of val's words train has; z within train, within val; strength from one to the other beside that within
+val: texts of another field tell less, columns of categories do not."""
 
 
 def words_renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:
@@ -40,10 +41,10 @@ def words_renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:
     if not _same_words(leaves[name], theirs[name]):
         return None
     known = told(subject)
-    own, inside, ways = known["train"], known["val"], [known[way] for way in ("train to val", "val to train")]
-    across = max(way.strength for way in ways)
-    certain = own.z > WORDS_CLEAR and inside.z > WORDS_ALONE and all(way.absent() for way in ways)
-    if not certain or across > WORDS_LOST * min(own.strength, inside.strength):
+    own, inside, across = known["train"], known["val"], max(known[way].strength for way in ("train to val", "val to train"))
+    least = min(own.strength, inside.strength)
+    certain = own.z > WORDS_CLEAR and inside.z > WORDS_ALONE and (least - across) * inside.rows**0.5 > WORDS_ALONE
+    if not certain or across > (WORDS_LOST if is_integer(leaves[name]) else CODES_LOST) * least:
         return None
     return name, {"within train": own.strength, "train to val": across, "within val": inside.strength}
 

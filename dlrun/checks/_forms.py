@@ -2,11 +2,12 @@
 
 Values alone show little: the outputs of an untrained network lie near 0 with a tanh or without one. So what the last layer gives is made
 ten thousand times larger, with either sign: behind a sigmoid, a tanh or a softmax all outputs then lie at its two ends, behind a ReLU none
-is below 0.
+is below 0. The states of recurrent layers lie between -1 and 1 by their equations, and are put at these ends.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from dlrun.checks._probe import Probe
 from dlrun.run import Run
 
 STRETCH = 1e4
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 ENDS = 0.95
 """Share of stretched outputs at the two ends from which they count as bounded."""
 EXACT = 1e-4
@@ -108,13 +110,28 @@ def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
 
 def stretched(subject: Subject, probe: Probe, part: nn.Module, factor: float) -> Any:
     """All outputs where one layer gives `factor` times as much; None where that cannot be tried."""
-    handle = part.register_forward_hook(lambda module, inputs, output: output * factor if isinstance(output, Tensor) else output)
+    handle = part.register_forward_hook(lambda module, inputs, output: _far(module, output, factor))
     try:
         return subject.outputs(probe.run, probe.batch, training=True)
     except Exception:  # numbers of that size may be refused
         return None
     finally:
         handle.remove()
+
+
+def _far(part: nn.Module, output: Any, factor: float) -> Any:
+    """What a layer gives, `factor` times as large; of a recurrent one, whose states lie between -1 and 1, the end on that side."""
+    if isinstance(output, nn.utils.rnn.PackedSequence):
+        return output._replace(data=_far(part, output.data, factor))
+    if isinstance(output, (tuple, list)) and isinstance(part, RECURRENT):
+        items = [_far(part, item, factor) for item in output]
+        if isinstance(part, (nn.LSTM, nn.LSTMCell)) and isinstance(output[-1], Tensor):
+            items[-1] = output[-1] * factor  # the memory, which is not bounded
+        return tuple(items)
+    if not isinstance(output, Tensor):
+        return output
+    free = not isinstance(part, RECURRENT) or getattr(part, "nonlinearity", "") == "relu" or getattr(part, "proj_size", 0)
+    return output * factor if free else torch.full_like(output, math.copysign(1.0, factor))
 
 
 def held(subject: Subject, probe: Probe, axis: int) -> bool:

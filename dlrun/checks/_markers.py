@@ -96,11 +96,14 @@ def of_one_split(one: Tensor, two: Tensor) -> Iterator[tuple[int, str, float, fl
     for place in range(one.shape[1]):
         pair = one[:, place], two[:, place]
         for name, (mine, theirs) in {"train": pair, "val": pair[::-1]}.items():
-            low, high = float(theirs.min()), float(theirs.max())
-            for end in (float(mine.min()), float(mine.max())):
-                count = int((mine == end).sum())
-                gap = max(low - end, end - high)
-                rest = mine[mine != end]
-                alone = len(rest) and float((rest - end).abs().min()) > high - low
-                if LEAST <= count <= MOST * len(mine) and gap > high - low > 0 and alone and _measured(theirs):
-                    yield place, name, end, count / len(mine)
+            yield from ((place, name, end, share) for end, share in _apart(mine, theirs))
+
+
+def _apart(mine: Tensor, theirs: Tensor) -> Iterator[tuple[float, float]]:
+    """(number, share) of an end of `mine` that is held over and over, by the range of `theirs` away from all values of both."""
+    low, high = float(theirs.min()), float(theirs.max())
+    for end in (float(mine.min()), float(mine.max())):
+        count, rest = int((mine == end).sum()), mine[mine != end]
+        alone = len(rest) and float((rest - end).abs().min()) > high - low
+        if LEAST <= count <= MOST * len(mine) and max(low - end, end - high) > high - low > 0 and alone and _measured(theirs):
+            yield end, count / len(mine)

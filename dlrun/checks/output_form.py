@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import leaves
+from dlrun.checks._beyond import cause, confirmed, out_of_reach, pushed
 from dlrun.checks._descent import reach
 from dlrun.checks._ends import cut_off, short
 from dlrun.checks._forms import Form, form
@@ -23,6 +24,7 @@ from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import hot, is_likelihood, refusal
 from dlrun.checks._ranges import ranges
 
+SOME = 0.005
 TOO_MUCH = 0.25
 """Share of what there is to gain that outputs of this form cannot gain, from which it is an error."""
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -62,7 +64,12 @@ def output_form(subject: Subject) -> Finding:
     if asked.targets.mode == "labels" and asked.kind != "vae":
         found = _of_labels(asked, shape, numbers)
         return (cut_off(subject, asked, shape, numbers) if found.level not in LOUD else None) or found
-    found = _of_numbers(asked, shape, numbers)
+    if shape.name == "free" and (narrow := pushed(subject, asked)):
+        shape, numbers["form"] = narrow, "bounded"
+    found = _in_reach(subject, asked, shape, numbers)
+    if found.level in LOUD and not confirmed(subject, asked, shape):
+        shape = pushed(subject, asked) or Form("free")
+        found = _in_reach(subject, asked, shape, numbers)
     found = found if found.level in LOUD else cut_off(subject, asked, shape, numbers) or found
     return found if found.level in LOUD else _beyond(asked, shape, numbers) or found
 
@@ -169,6 +176,23 @@ def _of_numbers(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     if float(y.min()) >= 0 and float(y.max()) <= 1 and asked.targets.mode == "numbers":
         frees.append(y.clamp(0.01, 0.99).logit())  # where the loss takes logits of shares
     return _against(asked, shape, [y.clamp(shape.low, shape.high)], middle, frees, numbers)
+
+
+def _in_reach(subject: Subject, asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
+    found = _of_numbers(asked, shape, numbers)
+    return found if found.level in LOUD else _few_beyond(subject, asked, shape, numbers) or found
+
+
+def _few_beyond(subject: Subject, asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where a part of the targets lies beyond what outputs of this form can reach, and the loss wants it."""
+    lost = numbers.get("out_of_reach", 0.0)
+    far = out_of_reach(subject, asked, shape) if shape.name in ("bounded", "rectified") and lost > SOME else None
+    if far is None:
+        return None
+    low, high, share = far
+    text = f"outputs are {_said(shape)}, targets go from {low:.3g} to {high:.3g}: {share:.0%} of them are out of reach"
+    why, step = cause(subject, asked, shape, NAMES[shape.name])
+    return Finding("error", text, why, step, numbers | {"beyond": share}, RULE)
 
 
 def _against(asked: Probe, shape: Form, ends: list[Tensor], middle: Tensor, frees: list[Tensor], numbers: dict[str, Any]) -> Finding:

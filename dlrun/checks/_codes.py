@@ -41,10 +41,15 @@ def words_renumbered(subject: Subject) -> tuple[str, dict[str, float]] | None:
     if not _same_words(leaves[name], theirs[name]):
         return None
     known = told(subject)
-    own, inside, across = known["train"], known["val"], max(known[way].strength for way in ("train to val", "val to train"))
-    least = min(own.strength, inside.strength)
-    certain = own.z > WORDS_CLEAR and inside.z > WORDS_ALONE and (least - across) * inside.rows**0.5 > WORDS_ALONE
-    if not certain or across > (WORDS_LOST if is_integer(leaves[name]) else CODES_LOST) * least:
+    own, inside, ways = known["train"], known["val"], [known[way] for way in ("train to val", "val to train")]
+    least, across = min(own.strength, inside.strength), max(way.strength for way in ways)
+    gone = all(way.absent() for way in ways) or (least - across) * inside.rows**0.5 > WORDS_ALONE
+    if (
+        own.z < WORDS_CLEAR
+        or inside.z < WORDS_ALONE
+        or not gone
+        or across > (WORDS_LOST if is_integer(leaves[name]) else CODES_LOST) * least
+    ):
         return None
     return name, {"within train": own.strength, "train to val": across, "within val": inside.strength}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlrun.checks._downhill import descended
 from dlrun.checks._forms import Form
 from dlrun.checks._probe import Probe
 
@@ -56,21 +57,9 @@ def reach(asked: Probe, shape: Form) -> Reach | None:
 
 
 def _descended(asked: Probe, start: Tensor, size: float, shape: Form | None) -> Tensor | None:
-    """Outputs after a descent of the loss, kept within a form where one is given; None where the loss is not defined on the way."""
-    z, step = start.clone(), torch.full_like(start, 0.05 * size)
-    before = torch.zeros_like(start)
-    for _ in range(STEPS):
-        try:
-            slope = asked.slope(z)
-        except Exception:  # numbers beyond its range may be refused
-            return None
-        if not bool(torch.isfinite(slope).all()):
-            return None
-        turn = slope.sign() * before
-        step = torch.where(turn > 0, 1.2 * step, torch.where(turn < 0, 0.5 * step, step)).clamp(max=5 * size)
-        z, before = z - step * slope.sign(), slope.sign()
-        z = z if shape is None else z.clamp(shape.low, shape.high)
-    return z if math.isfinite(asked.at(z)) else None
+    """Outputs after a descent of the loss, kept within a form where one is given; None where the loss is not defined there."""
+    z = descended(asked, start, (0.05 * size, 5 * size), STEPS, within=shape)
+    return z if z is not None and math.isfinite(asked.at(z)) else None
 
 
 def _idle(asked: Probe, shape: Form, size: float) -> float | None:

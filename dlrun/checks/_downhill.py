@@ -28,8 +28,15 @@ RULE = "outputs that descend the loss score better than those that climb it, and
 def led(asked: Probe, start: Tensor, sign: float = 1.0) -> Tensor | None:
     """Outputs after a descent (`sign` 1) or a climb (-1) from `start`; None where the loss is not defined on the way."""
     size = max(float(start.std()) if start.numel() > 1 else 0.0, 0.1)
-    z, step, before = start.clone(), torch.full_like(start, 0.1 * size), torch.zeros_like(start)
-    for _ in range(STEPS):
+    return descended(asked, start, (0.1 * size, 2 * size), STEPS, sign)
+
+
+def descended(
+    asked: Probe, start: Tensor, sizes: tuple[float, float], steps: int, sign: float = 1.0, within: Form | None = None
+) -> Tensor | None:
+    """The same in `steps` whose first and largest sizes are given, kept within a form where one is given."""
+    z, step, before = start.clone(), torch.full_like(start, sizes[0]), torch.zeros_like(start)
+    for _ in range(steps):
         try:
             slope = sign * asked.slope(z)
         except Exception:  # numbers beyond its range may be refused
@@ -37,8 +44,9 @@ def led(asked: Probe, start: Tensor, sign: float = 1.0) -> Tensor | None:
         if not bool(torch.isfinite(slope).all()):
             return None
         turn = slope.sign() * before
-        step = torch.where(turn > 0, 1.2 * step, torch.where(turn < 0, 0.5 * step, step)).clamp(max=2 * size)
+        step = torch.where(turn > 0, 1.2 * step, torch.where(turn < 0, 0.5 * step, step)).clamp(max=sizes[1])
         z, before = z - step * slope.sign(), slope.sign()
+        z = z if within is None else z.clamp(within.low, within.high)
     return z
 
 

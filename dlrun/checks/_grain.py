@@ -7,6 +7,8 @@ one that is the mean of the targets.
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -25,13 +27,13 @@ def one_grain(subject: Subject) -> float | None:
     if subject.kind in ("gan", "contrastive", "diffusion"):
         return None
     rows = sample(subject, "train", ROWS)
-    for x in parts(rows.x).values():
-        for y in leaves(rows.y if rows.y is not None else ()):
-            if x.shape == y.shape and x.is_floating_point() and y.is_floating_point() and len(x) >= LEAST and x[0].numel() >= WIDTH:
-                found = _pattern(x.detach().cpu(), y.detach().cpu())
-                if found is not None:
-                    return found
-    return None
+    pairs = product(parts(rows.x).values(), leaves(rows.y if rows.y is not None else ()))
+    fit = [(x.detach().cpu(), y.detach().cpu()) for x, y in pairs if _comparable(x, y)]
+    return next((found for x, y in fit if (found := _pattern(x, y)) is not None), None)
+
+
+def _comparable(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and x.is_floating_point() and y.is_floating_point() and len(x) >= LEAST and x[0].numel() >= WIDTH
 
 
 def _pattern(x: Tensor, y: Tensor) -> float | None:

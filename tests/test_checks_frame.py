@@ -294,7 +294,6 @@ def test_the_moment_that_is_read_from_the_source_is_that_of_the_check(name: str)
 
 
 def test_a_training_imports_only_the_checks_that_look_at_it() -> None:
-    """The 40 others and their helpers would take a tenth of a second of every start."""
     code = "import sys; from dlrun.checks import known; known(('fast',)); known(('training',)); print(*sys.modules)"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "dlrun.checks.optimizer_drill" not in seen and "dlrun.checks.overfit_1_batch_few" not in seen

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from dlrun.cli.arguments import Arguments
 from dlrun.cli.common import saved_config, saved_run
 from dlrun.errors import UsageError
@@ -20,7 +18,7 @@ def run(arguments: Arguments) -> int:
         raise UsageError(f"--step {step}: expected best, last or a number of steps")
     config = saved_config(arguments, path)
     from dlrun.baselines import baseline_lines, baselines
-    from dlrun.cli.as_json import json_text
+    from dlrun.cli.as_json import json_text, print_json
     from dlrun.evaluate import evaluate
     from dlrun.rundir import write_atomic
     from dlrun.sinks.console import Console
@@ -42,10 +40,9 @@ def run(arguments: Arguments) -> int:
     known = baselines(run, (split,))
     document = {"run": str(path), "split": split, "step": source.step, "rows": run.data.rows[split], "metrics": found}
     document |= {"baselines": known.values, "baselines_skipped": known.skipped}
-    text = json_text(document)
-    write_atomic(path / f"eval-{split}.json", text)
+    write_atomic(path / f"eval-{split}.json", json_text(document))
     if arguments.flag("json"):
-        sys.stdout.write(text)
+        print_json(document)
     else:
         with Console() as console:
             console.evaluation(source.step, found)

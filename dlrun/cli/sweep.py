@@ -46,9 +46,7 @@ def run(arguments: Arguments) -> int:
         for note in (*asked.first.notes, *announced(asked.first, folder.name, place)):
             console.line(note)
         console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
-        folder_of = config_dir(arguments)
-        named = (tuple(arguments.plugins), None if folder_of is None else str(folder_of))
-        means = Means(*named, guide=guide, composed=packed(asked.freezer.memory))
+        means = Means(*_named(arguments), guide=guide, composed=packed(asked.freezer.memory))
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
         _document({**found, "exit_code": code})
@@ -61,9 +59,14 @@ def run(arguments: Arguments) -> int:
     return code
 
 
+def _named(arguments: Arguments) -> tuple[tuple[str, ...], str | None]:
+    """Plugins and the folder of one's own YAML."""
+    folder = config_dir(arguments)
+    return tuple(arguments.plugins), None if folder is None else str(folder)
+
+
 def _document(found: dict[str, Any]) -> None:
     """The study as JSON on stdout, whole before anything else is made of it."""
-
     from dlrun.cli.as_json import print_json
 
     print_json(found)

@@ -119,10 +119,12 @@ def draw_numbered(axes: Any, panel: Panel, scene: Scene) -> None:
     """Numbers of measures against the number in their names, such as a block's or the place on a line."""
     lines = [(owner, point) for owner in panel.owners for point in panel.points]
     drawn = _Lines(axes, scene, "")
+    whole = True
     for i, (owner, point) in enumerate(lines):
         found = numbered_values(panel, scene.evidence, owner, point)
+        whole = whole and all(x.is_integer() for x, _ in found)
         drawn.add(found, scene.shaded(owner, panel.points, point), beside(axes, i, len(lines)))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     axes.set_xlabel("*")
     dress_values(axes, panel, scene, drawn.seen, False)
     drawn.bars(whole_share(panel.quantity, drawn.seen))

@@ -60,8 +60,8 @@ class Scene:
         return (*self.sheet.arms, *(self.sheet.config.get("measures") or {}))
 
     def look(self, owner: str) -> Look:
-        """The look of an arm or a measure."""
-        i = self.sheet.arms.index(owner) if owner in self.sheet.arms else list(self.sheet.config.get("measures") or {}).index(owner)
+        """The look of an arm or a measure, another for each: measures may stand beside arms."""
+        i = self.owners.index(owner)
         return Look(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], MARKERS[i % len(MARKERS)])
 
     def shaded(self, owner: str, points: Sequence[Point], point: Point) -> Look:

@@ -20,7 +20,7 @@ from dlrun.reproduce.leader import Runs, study_name
 from dlrun.reproduce.sheet import read_axis, read_sheet, seeds_of
 from dlrun.reproduce.there import Store, likeness, new_place
 from dlrun.reproduce.wanted import Wanted, all_wanted, choose, judged, needs, tuning_runs
-from dlrun.reproduce.work import abandoned
+from dlrun.reproduce.work import abandoned, whole
 from dlrun.study.ledger import Taken
 from dlrun.study.trainer import place_of
 
@@ -209,6 +209,14 @@ def test_more_seeds_do_not_run_into_those_that_tune(tmp_path: Path) -> None:
     conf = experiment(tmp_path, {**TINY, **TUNED})
     with pytest.raises(UsageError, match="seed 100 both tunes and judges"):
         read_sheet("tiny", [], 150, str(conf))
+
+
+@pytest.mark.parametrize("asked", [None, 1, 7])
+@pytest.mark.parametrize("changed", [{}, TUNED])
+def test_a_cost_stands_for_the_runs_of_the_experiments_own_seeds(tmp_path: Path, asked: int | None, changed: dict[str, Any]) -> None:
+    conf = experiment(tmp_path, {**TINY, **changed})
+    own, found = (read_sheet("tiny", [], seeds, str(conf)) for seeds in (None, asked))
+    assert whole(found, len(all_wanted(found))) == pytest.approx(len(all_wanted(own)))
 
 
 def test_only_calls_for_the_same_runs_share_a_ledger(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dlrun.errors import MissingError
 from dlrun.reproduce.evidence_of import evidence_of
 from dlrun.reproduce.leader import PREFIX, Lead, Runs, study_name
 from dlrun.reproduce.outcome import lines, outcome, table
+from dlrun.reproduce.sheet import Sheet, seeds_of
 from dlrun.reproduce.wanted import judged
 from dlrun.rundir import jsonable, read_json, safe_name, write_atomic
 from dlrun.sinks.console import Console
@@ -24,6 +25,12 @@ STOPPED = (130, 143)
 ABANDONED_SECONDS = 600.0
 NAME, PAGE = "reproduce.json", "report.html"
 """The document of an experiment's newest verdict, and its page, in `outputs/<experiment>/`."""
+
+
+def whole(sheet: Sheet, runs: int) -> float:
+    """How many runs the experiment has on its own seeds, for which its cost stands, where `runs` are those of the seeds asked for."""
+    own = len(seeds_of(sheet.config["seeds"], None))
+    return runs + len(judged(sheet)) * (own / len(sheet.seeds) - 1)
 
 
 class Work:
@@ -40,9 +47,10 @@ class Work:
             left = sum(not self.runs.state[wanted].done for wanted in mine)
             points = f" x {len(sheet.points)} points" if len(sheet.points) > 1 else ""
             tuning = f" and {len(mine) - len(judged(sheet))} to tune" if sheet.tune else ""
-            size = f"{len(sheet.arms)} arm{'s' * (len(sheet.arms) != 1)}{points} x {len(sheet.seeds)} seeds{tuning}"
+            seeds = f"{len(sheet.seeds)} seed{'s' * (len(sheet.seeds) != 1)}"
+            size = f"{len(sheet.arms)} arm{'s' * (len(sheet.arms) != 1)}{points} x {seeds}{tuning}"
             cost = sheet.config.get("cost")
-            time_ = f", about {duration(cost * left / max(1, len(mine)))} on 2 cores" if cost and left else ""
+            time_ = f", about {duration(cost * left / max(1, whole(sheet, len(mine))))} on 2 cores" if cost and left else ""
             self.console.line(f"{sheet.name}: {size}: {len(mine)} runs, {len(mine) - left} there{time_}")
         for text in dict.fromkeys(note for sheet in self.runs.sheets.values() for note in sheet.base.notes):
             self.console.line(text)

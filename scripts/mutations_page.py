@@ -104,17 +104,31 @@ def _reproduced(name: str, config: Mapping[str, Any], words: Sequence[str], root
     return read_json(verdict)
 
 
+def stored(root: Path, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row a claim as it stands: the verdict that lies in `root` for this text and this mutation, None where there is none."""
+    rows = []
+    for name, config in known.items():
+        file = root / f"{name}.json"
+        there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        for mutation, claims in mutations(config):
+            for claim in claims:
+                row = {"experiment": name, "mutation": dict(mutation), "claim": claim["claim"]}
+                found = (one["judged"] for one in there if all(one[key] == value for key, value in row.items()))
+                rows.append({**row, "judged": next(found, None)})
+    return rows
+
+
 def render(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page."""
-    kept = sum(row["judged"]["verdict"] != "not_met" for row in rows)
+    fallen = sum(row["judged"] is not None and row["judged"]["verdict"] == "not_met" for row in rows)
     lines = [
         "# Mutations",
         "",
         "Each claim of `conf/experiment/` names overrides that destroy its effect. Under them it has to be judged not met: a claim that",
-        "holds there too would say nothing. `scripts/mutations` trains and judges all of them and writes this page; what the claims",
-        "come to as they stand is in [results.md](results.md).",
+        "holds there too would say nothing. `scripts/mutations` trains and judges them and writes this page; what the claims come to as",
+        "they stand is in [results.md](results.md).",
         "",
-        f"{len(rows)} claims, {len(rows) - kept} judged not met under their mutation.",
+        f"{len(rows)} claims: {fallen} judged not met under their mutation, {sum(row['judged'] is None for row in rows)} not run yet.",
         "",
         *(f"| {' | '.join(row)} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *map(_row, rows))),
     ]
@@ -123,15 +137,11 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(row: Mapping[str, Any]) -> list[str]:
     judged = row["judged"]
+    cells = [plain(row["experiment"]), code(row["claim"]), code(" ".join(overrides(row["mutation"])))]
+    if judged is None:
+        return [*cells, "not run", "", ""]
     sign = {"not_met": "not met", "met": "**met**"}.get(judged["verdict"], f"**{SIGNS[judged['verdict']]}**")
-    return [
-        plain(row["experiment"]),
-        code(row["claim"]),
-        code(" ".join(overrides(row["mutation"]))),
-        sign,
-        str(len(judged["per_seed"])),
-        numbers(judged),
-    ]
+    return [*cells, sign, str(len(judged["per_seed"])), numbers(judged)]
 
 
 def main() -> int:
@@ -156,11 +166,9 @@ def main() -> int:
         write_atomic(root / f"{name}.json", json.dumps(rows, indent=1))
         for row in rows:
             print(f"{name}: {row['judged']['verdict']}: {row['claim']}  ({duration(row['seconds'])})", flush=True)
-    found = [
-        row for name in known for row in (json.loads((root / f"{name}.json").read_text()) if (root / f"{name}.json").is_file() else [])
-    ]
+    found = stored(root, known)
     write_atomic(PAGE, render(found))
-    return int(any(row["judged"]["verdict"] != "not_met" for row in found))
+    return int(any(row["judged"] is not None and row["judged"]["verdict"] != "not_met" for row in found))
 
 
 if __name__ == "__main__":

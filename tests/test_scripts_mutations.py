@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from mutations_page import experiments, judge, mutations, reduced  # noqa: E402
+from mutations_page import PAGE, experiments, judge, mutations, overrides, reduced  # noqa: E402
+from results_page import code, plain  # noqa: E402
 
 CHAIN: dict[str, Any] = {
     "defaults": ["_self_"],
@@ -46,6 +47,19 @@ def test_every_claim_of_every_experiment_has_a_mutation() -> None:
         for name, one in experiments().items()
     }
     assert not {name: claims for name, claims in bare.items() if claims}
+
+
+def test_the_page_speaks_of_claims_as_they_stand() -> None:
+    """A claim that was changed is judged again without its effect: scripts/mutations NAME."""
+    known = {
+        f"| {plain(name)} | {code(claim['claim'])} | {code(' '.join(overrides(mutation)))} |"
+        for name, config in experiments().items()
+        for mutation, claims in mutations(config)
+        for claim in claims
+    }
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
+    assert {row for row in rows if not any(row.startswith(head) for head in known)} == set()
+    assert {head for head in known if not any(row.startswith(head) for row in rows)} == set()
 
 
 @pytest.mark.slow

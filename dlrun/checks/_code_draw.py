@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.checks._frame import Subject, tensors
+from dlrun.loop import prepare
 from dlrun.noise import seed_generators
 from dlrun.task import LossTask
 
@@ -73,7 +74,7 @@ def _one_sign(rows: Tensor) -> Tensor:
 
 
 def _noise(subject: Subject, key: int) -> tuple[Tensor, Tensor | None] | None:
-    """What is added to mu on the way to the decoder [N, D], and its slope at the third output; None where that is not seen."""
+    """What is added to mu on the way to the decoder [N, D], and its slope at the third output, in step `key`; None where it is not seen."""
     run = subject.copy()
     assert isinstance(run.task, LossTask)
     heard = list[Tensor]()
@@ -87,7 +88,7 @@ def _noise(subject: Subject, key: int) -> tuple[Tensor, Tensor | None] | None:
     try:
         with torch.enable_grad(), run.precision.autocast():
             seed_generators(run.seed, "code", key)
-            _, mu, third = run.task.outputs(run.nets, subject.prepared(run, subject.few))[:3]
+            _, mu, third = run.task.outputs(run.nets, prepare(run, key, 0, subject.few.map(torch.clone)))[:3]
     finally:
         for handle in handles:
             handle.remove()

@@ -47,9 +47,11 @@ def levelled(subject: Subject, asked: Probe) -> Finding | None:
 
 def _with_one_target(asked: Probe) -> bool:
     """Whether the loss reads targets that are nearly all the same, or of an unknown form: a constant may be right then."""
+    y, known = asked.targets.value, asked.batch.get("y")
+    if isinstance(known, Tensor) and known.numel() and bool((known == known.flatten()[0]).all()):
+        return True  # of a rare class none came: whether the loss reads it cannot be seen
     if not reads_targets(asked):
         return False
-    y, known = asked.targets.value, asked.batch.get("y")
     if asked.targets.mode in ("numbers", "labels") and y is not None:
         return _most(y) > 0.9
     return not (isinstance(known, Tensor) and known.is_floating_point() and known.dim() == 1) or _most(known) > 0.5

@@ -79,6 +79,9 @@ def _exclusive(asked: Probe, shape: Form) -> Finding:
         f"rows have {int(sums.min())} to {int(sums.max())} labels, and the loss lets them compete: one is more likely where another is less"
     )
     cause = "softmax cross-entropy for labels that do not exclude each other; rows without a label learn nothing"
+    x = asked.batch.get("x")
+    if bool((sums >= 1).all()) and isinstance(x, Tensor) and x.shape == y.shape and torch.equal(x.to(y), y):
+        return Finding("info", f"{text}: right for counts of a multinomial", numbers=numbers)  # Liang et al. 2018: baskets said again
     return Finding("error", text, cause, "use binary_cross_entropy_with_logits", numbers, "the loss notices a constant added to a row")
 
 

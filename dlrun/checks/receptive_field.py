@@ -69,6 +69,9 @@ def receptive_field(subject: Subject) -> Finding:
         return moved
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
+    slopes = [slope for slope in probe.slopes.values() if slope is not None]
+    if slopes and not any(bool(slope.any()) for slope in slopes):
+        return skipped("outputs move in steps, without a slope: what is small is not seen in them, see graph_reach")
     share, label, missing = min(unseen)
     text = f"only {share:.0%} of the {label} of the input reach an output; without any path: {missing}"
     cause = "forward cuts the input, or reads one step, place or channel of what it made of it"

@@ -108,7 +108,11 @@ def test_nothing_is_said_of_odd_but_right_set_ups_before_training(case: str, tmp
     assert loud(findings) == [] and len(findings) > 6
 
 
-@pytest.mark.parametrize("case", HEALTHY)
+QUICK = sorted(HEALTHY)[::2]
+"""Those whose long checks run each time: all of them take a tenth of the whole suite. The others run with --slow."""
+
+
+@pytest.mark.parametrize("case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in HEALTHY])
 def test_nothing_is_said_of_odd_but_right_set_ups_on_request(case: str, tmp_path: Path) -> None:
     assert loud(run_checks(built(tmp_path, case), "check")) == []
 

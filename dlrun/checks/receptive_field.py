@@ -69,6 +69,11 @@ def receptive_field(subject: Subject) -> Finding:
         return moved
     if not unseen:
         return Finding("ok", f"every part of the input reaches an output ({', '.join(numbers)})", numbers=numbers, threshold=RULE)
+    return _cut_off(probe, unseen, numbers)
+
+
+def _cut_off(probe: Dependence, unseen: list[tuple[float, str, str]], numbers: dict[str, Any]) -> Finding:
+    """The verdict where parts of the input reach no output; `unseen`: (share that reaches one, of what, the others)."""
     slopes = [slope for slope in probe.slopes.values() if slope is not None]
     if slopes and not any(bool(slope.any()) for slope in slopes):
         return skipped("outputs move in steps, without a slope: what is small is not seen in them, see graph_reach")

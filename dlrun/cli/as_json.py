@@ -15,5 +15,6 @@ def json_text(document: Any) -> str:
 
 
 def print_json(document: Any) -> None:
-    """To stdout."""
+    """To stdout, whole before anything else is done."""
     sys.stdout.write(json_text(document))
+    sys.stdout.flush()

@@ -24,10 +24,9 @@ def run(arguments: Arguments) -> int:
         built.data.close()
     ok, seconds = worst(findings) != "error", time.perf_counter() - begun
     if arguments.flag("json"):
-        document = {"ok": ok, "kind": kind, "findings": [finding.as_json() for finding in findings], "seconds": seconds}
         from dlrun.cli.as_json import print_json
 
-        print_json(document)
+        print_json({"ok": ok, "kind": kind, "findings": [finding.as_json() for finding in findings], "seconds": seconds})
         return 0 if ok else 1
     with Console() as console:
         for note in [*built.notes, *filter(None, [kind_line(built)])]:

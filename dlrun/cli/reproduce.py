@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
+from dlrun.cli.as_json import print_json
 from dlrun.cli.common import config_dir, load_named_plugins
 from dlrun.cli.train import open_console
 from dlrun.config.messages import hint, nearest, whole_number
@@ -39,7 +39,7 @@ def run(arguments: Arguments) -> int:
         if code not in STOPPED:
             _copies(runs, console)
     if arguments.flag("json"):
-        _document(found)
+        print_json(found)
     if code in STOPPED:
         return code
     from dlrun.reproduce.outcome import code as verdict_code
@@ -62,13 +62,6 @@ def _copies(runs: Any, console: Any) -> None:
     for name, sheet in runs.sheets.items():
         mine = [str(runs.state[each].path) for each in runs.trained if each.experiment == name and runs.state[each].done]
         upload(sheet.base, mine, None, str(runs.root / name), console)
-
-
-def _document(found: dict[str, Any]) -> None:
-    from dlrun.cli.as_json import print_json
-
-    print_json(found)
-    sys.stdout.flush()
 
 
 def _text(path: Path | None) -> str | None:

@@ -38,7 +38,9 @@ def list_runs(arguments: Arguments) -> int:
             break
     left = len(names) - looked
     if arguments.flag("json"):
-        _print_json({"root": root, "total": len(names), "shown": len(shown), "not_looked_at": left, "runs": shown})
+        from dlrun.cli.as_json import print_json
+
+        print_json({"root": root, "total": len(names), "shown": len(shown), "not_looked_at": left, "runs": shown})
     else:
         _print(shown, root)
     if left:
@@ -54,12 +56,6 @@ def _root(arguments: Arguments) -> str:
             raise UsageError(f"dlrun ls runs takes output_root=FOLDER only; found {printable(override, 80)}")
         root = os.path.expanduser(value)
     return root
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    from dlrun.cli.as_json import print_json
-
-    print_json(document)
 
 
 def _print(entries: list[dict[str, Any]], root: str) -> None:

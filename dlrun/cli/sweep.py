@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from dlrun.cli.arguments import Arguments
+from dlrun.cli.as_json import print_json
 from dlrun.cli.common import config_dir, load_named_plugins
 from dlrun.cli.sweep_copies import announced, runs_of, upload
 from dlrun.cli.train import open_console
@@ -49,7 +49,7 @@ def run(arguments: Arguments) -> int:
         means = Means(*_named(arguments), guide=guide, composed=packed(asked.freezer.memory))
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
-        _document({**found, "exit_code": code})
+        print_json({**found, "exit_code": code})
     if code not in (130, 143):
         from dlrun.study.aftermath import tidy
 
@@ -63,14 +63,6 @@ def _named(arguments: Arguments) -> tuple[tuple[str, ...], str | None]:
     """Plugins and the folder of one's own YAML."""
     folder = config_dir(arguments)
     return tuple(arguments.plugins), None if folder is None else str(folder)
-
-
-def _document(found: dict[str, Any]) -> None:
-    """The study as JSON on stdout, whole before anything else is made of it."""
-    from dlrun.cli.as_json import print_json
-
-    print_json(found)
-    sys.stdout.flush()
 
 
 def _size(asked: Any) -> str:

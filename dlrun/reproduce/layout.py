@@ -35,7 +35,7 @@ class Picture:
     ) -> None:
         self.sheet, self.found, self.panels, self.with_claims = sheet, found, panels, with_claims
         self.events = events_of(evidence, tuple(sheet.config.get("events") or {}), sheet.arms)
-        self.scene = Scene(sheet, evidence, self.events, (sheet.config.get("figure") or {}).get("log") or [])
+        self.scene = Scene(sheet, evidence, self.events, sheet.figure.get("log") or [])
 
     def draw(self, figure: Figure) -> None:
         """Everything but the title."""

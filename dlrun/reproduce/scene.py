@@ -52,7 +52,7 @@ class Scene:
     @property
     def start(self) -> int:
         """The step at which curves begin."""
-        return int((self.sheet.config.get("figure") or {}).get("from", 0))
+        return int(self.sheet.figure.get("from", 0))
 
     @property
     def owners(self) -> tuple[str, ...]:

@@ -70,6 +70,11 @@ class Sheet:
         return self.base.resolved
 
     @property
+    def figure(self) -> dict[str, Any]:
+        """What its figure is to show, {} where nothing is said."""
+        return self.config.get("figure") or {}
+
+    @property
     def points(self) -> list[Point]:
         """Every combination of the axes; one empty one where there are none."""
         return [tuple(zip((axis.name for axis in self.axes), values)) for values in itertools.product(*(axis.values for axis in self.axes))]

@@ -48,10 +48,10 @@ class Quantity:
         """Whether it stands for all numbers of a probe that differ by a number in their names: `cross_entropy_*`."""
         return self.kind == "measure" and self.name.endswith("_*")
 
-    def numbers(self, names: Iterable[str]) -> list[float]:
-        """Of `cross_entropy_0`, `cross_entropy_1` ...: 0, 1 ..., those of this quantity, sorted."""
+    def numbers(self, names: Iterable[str]) -> list[tuple[float, str]]:
+        """Of names such as `cross_entropy_0`, `cross_entropy_1` ... those of this quantity with their numbers, sorted."""
         found = (re.fullmatch(re.escape(self.name[:-1]) + r"(\d+(?:\.\d+)?)", name) for name in names)
-        return sorted(float(match[1]) for match in found if match)
+        return sorted((float(match[1]), match[0]) for match in found if match)
 
     @property
     def share(self) -> bool:
@@ -105,7 +105,7 @@ def wanted(sheet: Sheet) -> list[Quantity]:
     """What is drawn, train before val before test where only the split differs."""
     nodes = [node for claim in claims_of(sheet) for node in tree.walk(claim.tree)]
     hows = {node.metric: node.how for node in reversed(nodes) if isinstance(node, tree.Read) and node.how in HOWS}
-    asked = (sheet.config.get("figure") or {}).get("y")
+    asked = sheet.figure.get("y")
     if asked is not None:
         return [_asked(sheet, str(text), hows) for text in ([asked] if isinstance(asked, str) else asked)]
     found = dict.fromkeys(one for node in nodes if (one := _read_by(node, hows)) is not None)
@@ -151,17 +151,17 @@ def panels(sheet: Sheet, evidence: Sequence[SeedEvidence]) -> list[Panel]:
     nodes = [node for claim in claims_of(sheet) for node in tree.walk(claim.tree)]
     quantities = wanted(sheet)
     axis = _axis(sheet, nodes)
-    every = [panel for one in quantities for panel in _panels_of(sheet, one, axis, evidence, nodes)]
-    found = [panel for place, panel in enumerate(every) if panel not in every[:place]]  # several measures give a number of one name
+    # once each: several measures give a number of one name
+    found = dict.fromkeys(panel for one in quantities for panel in _panels_of(sheet, one, axis, evidence, nodes))
     curves = any(panel.form == "curves" for panel in found)
-    explicit = "y" in (sheet.config.get("figure") or {})
+    explicit = "y" in sheet.figure
     kept = [panel for panel in found if explicit or not (curves and panel.form == "dots" and panel.quantity.kind == "event")]
     return kept + _bests(sheet, axis, quantities, nodes)
 
 
 def _axis(sheet: Sheet, nodes: Sequence[tree.Node]) -> str:
     """What stands on x: asked for, or the axis along which claims look for the best, or are reduced, or the first; else `step`."""
-    asked = (sheet.config.get("figure") or {}).get("x")
+    asked = sheet.figure.get("x")
     if asked:
         return str(asked)
     reduced = [node for node in nodes if isinstance(node, (tree.Reduce, tree.Slope))]
@@ -239,7 +239,7 @@ def numbered_values(panel: Panel, evidence: Sequence[SeedEvidence], owner: str, 
     """Of a `numbered` panel: each number in the names with what the seeds have there."""
     one = panel.quantity
     names = {name for seed in evidence for name in seed.measures.get(owner, {}).get(point) or ()}
-    every = ((x, replace(panel, quantity=replace(one, name=f"{one.name[:-1]}{x:g}"))) for x in one.numbers(names))
+    every = ((x, replace(panel, quantity=replace(one, name=name))) for x, name in one.numbers(names))
     return [(x, values_at(single, evidence, owner, point)) for x, single in every]
 
 

@@ -69,7 +69,11 @@ def finish(run: Path, step: int, status: str = "finished") -> None:
     (run / "events.jsonl").write_text(f'{{"event": "started", "step": 0}}\n{{"event": "{status}", "step": {step}}}\n')
 
 
-def wait_for(what: Any, seconds: float = 20) -> None:
+PATIENCE = 120.0
+"""Seconds waited for what another process does: it is niced, and a busy machine takes its time."""
+
+
+def wait_for(what: Any, seconds: float = PATIENCE) -> None:
     """Until `what()` holds."""
     end = time.monotonic() + seconds
     while not what():

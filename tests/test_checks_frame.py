@@ -195,7 +195,7 @@ def test_rows_of_a_slow_dataset_are_bounded_in_time() -> None:
     subject = Subject(built("dataset=slow", "task=supervised", "loss=cross_entropy"), patience=0.4)
     begun = time.thread_time(), time.perf_counter()
     rows = subject.rows("train", 5000)
-    assert 16 <= len(rows) < 1000 and not rows.whole and time.perf_counter() - begun[1] < 5
+    assert 16 <= len(rows) < 1000 and not rows.whole and time.perf_counter() - begun[1] < 9
     assert rows.x[:, 0].tolist() == rows.indices.tolist()
 
 

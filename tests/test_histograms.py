@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from copies import accumulated, cut, finish, new_run, write
+from copies import PATIENCE, accumulated, cut, finish, new_run, write
 from torch import nn
 
 from dlrun.cli import main
@@ -86,7 +86,7 @@ def test_tensorboard_drops_what_was_cut_back_and_has_histograms_and_hparams(tmp_
     write(run, range(9))
     finish(run, 8, "interrupted")
     background = start(run, None, None, True)
-    background.finish(30)
+    background.finish(PATIENCE)
     cut(run, 5)
     write(run, range(5, 12), shift=0.25)
     facts = {"low": 0.0, "high": 64.0, "sum": 7.0, "sum_squares": 9.0, "nonfinite": 0.0, "counts": [2] * BINS}
@@ -95,7 +95,7 @@ def test_tensorboard_drops_what_was_cut_back_and_has_histograms_and_hparams(tmp_
     (run / "summary.json").write_text('{"status": "finished", "seconds": 2.0, "metrics": {"val/accuracy": 0.5}}')
     background = start(None, None, None, True)
     background.attach(run, 4)
-    assert background.finish(30) == [f"TensorBoard: tensorboard --logdir {run}/tensorboard"]
+    assert background.finish(PATIENCE) == [f"TensorBoard: tensorboard --logdir {run}/tensorboard"]
 
     found = accumulated(run)
     losses = {event.step: event.value for event in found.Scalars("train/loss")}

@@ -129,11 +129,9 @@ def test_https_is_not_given_up() -> None:
 )
 def test_a_server_that_misbehaves_is_left(name: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_fetch, "DOWNLOAD_SECONDS", 0.3)
-    began = time.monotonic()
     with pytest.raises(NotThereError) as caught:
         download([f"{server}/{name}"], tmp_path / "x", limit=1 << 20)
     assert list(tmp_path.iterdir()) == [] and len(str(caught.value)) < 600 and str(caught.value).isprintable()
-    assert time.monotonic() - began < 3 or name != "drip"
 
 
 def test_a_part_that_is_a_link_is_replaced_by_what_was_wanted(server: str, tmp_path: Path) -> None:

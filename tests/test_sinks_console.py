@@ -244,7 +244,7 @@ def test_a_real_terminal_is_left_as_it_was_found_even_by_a_kill() -> None:
     main, other = pty.openpty()
     before = termios.tcgetattr(other)
     environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    subprocess.run([sys.executable, "-c", code], stdout=other, stdin=other, env=environment, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", code], stdout=other, stdin=other, env=environment, check=False, timeout=120)
     text = os.read(main, 65536).decode()
     assert termios.tcgetattr(other) == before
     os.close(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copies import OPTIONS, SECRET, accumulated, clean_home, comparable, cut, finish, kill, new_run, noted, wait_for, write
+from copies import OPTIONS, PATIENCE, SECRET, accumulated, clean_home, comparable, cut, finish, kill, new_run, noted, wait_for, write
 from PIL import Image
 
 from dlrun.sinks.background import passed_on, start
@@ -69,7 +69,7 @@ def test_copies_equal_the_truth_and_hold_no_secret(run: Path, monkeypatch: pytes
     (run / "figures").mkdir()
     Image.new("RGB", (30, 20)).save(run / "figures" / "curves.png")
     finish(run, 9)
-    lines = background.finish(30)
+    lines = background.finish(PATIENCE)
     assert len(lines) == 2 and lines[0].startswith("TensorBoard: ") and lines[1].startswith("W&B: offline; upload with: dlrun sync '")
 
     truth = [parsed(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
@@ -105,14 +105,14 @@ def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_no
     wait_for(lambda: noted(run).get("step") == 7)
     kill(background)
     write(run, range(8, 12))
-    (line,) = background.finish(5)
+    (line,) = background.finish(PATIENCE)
     assert "copy incomplete" in line and "SIGKILL" in line and "metrics.jsonl" in line
     # the run is interrupted and resumed from its checkpoint of step 4: the rows after it are cut off and come again
     cut(run, 5)
     background = start(None, None, OPTIONS, True)
     background.attach(run, 4)
     write(run, range(5, 15))
-    assert any("dlrun sync" in line for line in background.finish(30))
+    assert any("dlrun sync" in line for line in background.finish(PATIENCE))
     first, second = sorted(run.glob("wandb/offline-run-*"))
     assert [r["step"] for r in history(first) + history(second)] == list(range(15))
     assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2] == noted(run)["id"]
@@ -122,7 +122,7 @@ def test_a_killed_feeder_is_named_and_a_resume_sends_no_step_twice_and_leaves_no
 
 def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "wandb.py").write_text(text)
+    (tmp_path / "fake" / "wandb.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'importing')!r}).touch()\n{text}")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
 
 
@@ -130,7 +130,7 @@ def test_without_the_package_there_is_one_note(run: Path, tmp_path: Path, monkey
     fake_wandb(tmp_path, monkeypatch, "raise ModuleNotFoundError('no wandb', name='wandb')")
     background = start(run, None, OPTIONS, False)
     write(run, range(3))
-    (line,) = background.finish(20)
+    (line,) = background.finish(PATIENCE)
     assert line == "W&B: the package wandb is not installed: pip install wandb, then dlrun sync RUN uploads the run"
 
 
@@ -141,12 +141,12 @@ def test_a_hanging_feeder_costs_no_more_than_the_timeout(run: Path, tmp_path: Pa
     background = start(run, None, OPTIONS, False)
     pid = background.pid
     assert pid is not None
-    time.sleep(0.5)
+    wait_for((tmp_path / "importing").exists)
     if how == "stopped":
         os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
-    (line,) = background.finish(0.5)
-    assert time.monotonic() - begun < 5
+    (line,) = background.finish(1.0)
+    assert time.monotonic() - begun < 60, "not for ever, as the feeder"
     if how == "asleep":
         assert "not complete yet (W&B is importing)" in line and f"process {pid}" in line
         os.kill(pid, signal.SIGKILL)
@@ -160,9 +160,9 @@ def test_the_watchdog_ends_what_lingers(run: Path, tmp_path: Path, monkeypatch: 
     background = start(run, None, OPTIONS, False)
     pid = background.pid
     assert pid is not None
-    time.sleep(0.5)
+    wait_for((tmp_path / "importing").exists)
     background.finish(0.1)
-    wait_for(lambda: gone(pid), 5)
+    wait_for(lambda: gone(pid))
 
 
 @pytest.mark.parametrize("lacking", ["account", "network"])
@@ -173,7 +173,7 @@ def test_what_cannot_go_online_is_recorded_offline(run: Path, monkeypatch: pytes
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
     background = start(run, None, {**OPTIONS, "mode": "online", "log_model": True}, False)
     write(run, range(3))
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert "dlrun sync" in line and "online did not work" in line and ("WANDB_API_KEY" in line) == (lacking == "account")
     assert not list(run.glob("wandb/run-*")), "the attempt left nothing behind"
     (folder,) = run.glob("wandb/offline-run-*")
@@ -195,9 +195,9 @@ def test_the_copy_is_completed_when_the_training_dies(run: Path) -> None:
 def test_nothing_is_written_for_a_run_that_never_was(tmp_path: Path) -> None:
     directory = tmp_path / "never"
     background = start(directory, None, OPTIONS, True)
-    assert background.finish(20) == [] and not directory.exists()
+    assert background.finish(PATIENCE) == [] and not directory.exists()
     background = start(None, None, OPTIONS, True)
-    assert background.finish(20) == ["W&B and TensorBoard: nothing was copied, its process was never told which run to copy"]
+    assert background.finish(PATIENCE) == ["W&B and TensorBoard: nothing was copied, its process was never told which run to copy"]
     start(None, None, OPTIONS, False)  # dropped: no warning of a process still running
 
 

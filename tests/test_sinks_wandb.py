@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copies import OPTIONS, SECRET, clean_home, comparable, cut, finish, kill, new_run, noted, wait_for, write
+from copies import OPTIONS, PATIENCE, SECRET, clean_home, comparable, cut, finish, kill, new_run, noted, wait_for, write
 from PIL import Image
 from wandb_server import KEY, Kept, Server, Store
 
@@ -72,7 +72,7 @@ def test_online_all_there_is_and_no_secret(run: Path, store: Store) -> None:
     (run / "figures").mkdir()
     Image.new("RGB", (30, 20)).save(run / "figures" / "curves.png")
     finish(run, 9)
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert line.startswith("W&B: http://127.0.0.1") and noted(run)["id"] in line
     held = only(store)
     whole(run, held)
@@ -92,17 +92,17 @@ def test_online_all_there_is_and_no_secret(run: Path, store: Store) -> None:
 def test_one_run_over_resumes_offline_killed_and_cut_back(run: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     background = begun(run, OPTIONS)
     write(run, range(4))
-    background.finish(30)
+    background.finish(PATIENCE)
     background = begun(run, ONLINE, 3)  # began offline, goes on online: what is missing there comes first
     write(run, range(4, 9))
     wait_for(lambda: noted(run).get("step") == 8)
     kill(background)
-    background.finish(5)
+    background.finish(PATIENCE)
     cut(run, 6)  # back to the checkpoint of step 5, then on: the same numbers again
     background = begun(run, ONLINE, 5)
     write(run, range(6, 12))
     finish(run, 11)
-    assert background.finish(30)[0].startswith("W&B: http")
+    assert background.finish(PATIENCE)[0].startswith("W&B: http")
     whole(run, only(store))
     assert main(["sync", str(run)]) == 0 and "nothing to send" in capsys.readouterr().out
     whole(run, only(store))
@@ -111,7 +111,7 @@ def test_one_run_over_resumes_offline_killed_and_cut_back(run: Path, store: Stor
 def test_sync_uploads_what_is_missing_once(run: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     background = begun(run, {**OPTIONS, "project": "mine"})
     write(run, range(8))
-    background.finish(30)
+    background.finish(PATIENCE)
     assert main(["sync", str(run)]) == 0
     assert "8 rows sent; complete up to step 7: http" in capsys.readouterr().out
     whole(run, only(store))
@@ -133,7 +133,7 @@ def test_an_outage_in_the_middle_leaves_no_gap(run: Path, store: Store, server: 
     server.close()
     write(run, range(20, 30))
     finish(run, 29)
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert line.startswith("W&B: not all was uploaded (") and "cannot be reached" in line and "dlrun sync '" in line
     assert main(["sync", str(run)]) == 3 and "cannot be reached" in capsys.readouterr().err
     again = Server(store, server.port)
@@ -152,7 +152,7 @@ def test_a_server_that_will_not(run: Path, store: Store, mood: str, capsys: pyte
     background = begun(run, ONLINE)
     write(run, range(5))
     finish(run, 4)
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert "offline" in line and "online did not work" in line and ("wandb login" in line) == (mood == "401")
     assert main(["sync", str(run), str(run.parent / "none")]) == 3
     errors = capsys.readouterr().err.splitlines()
@@ -170,7 +170,7 @@ def test_other_numbers_are_never_mixed(run: Path, store: Store, capsys: pytest.C
     write(run, range(5, 12), shift=0.25)  # trained on from step 4 on another device
     finish(run, 11)
     background = begun(run, ONLINE, 4)
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert "offline" in line and "W&B holds another train/loss for step 7" in line
     assert main(["sync", str(run)]) == 3
     assert "dlrun sync --fresh" in capsys.readouterr().err
@@ -186,7 +186,7 @@ def test_an_id_that_is_taken_is_not_used(run: Path, store: Store) -> None:
     background = begun(run, {**ONLINE, "id": "job7"})
     write(run, range(3))
     finish(run, 2)
-    (line,) = background.finish(30)
+    (line,) = background.finish(PATIENCE)
     assert "WANDB_RUN_ID=job7 is the id of another run: not used" in line and len(store.runs["job7"].rows) == 1
     whole(run, store.runs[noted(run)["id"]])
 
@@ -212,7 +212,7 @@ def test_sync_says_what_it_cannot_do(run: Path, tmp_path: Path, capsys: pytest.C
 def test_wandb_dir_takes_the_files(run: Path, tmp_path: Path) -> None:
     background = begun(run, {**OPTIONS, "dir": str(tmp_path / "elsewhere")})
     write(run, range(3))
-    background.finish(30)
+    background.finish(PATIENCE)
     assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*/*.wandb")) and not list(run.glob("wandb/offline-*"))
     assert (run / noted(run)["folders"][0]).resolve().is_dir()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copies import OPTIONS, clean_home, finish, new_run, noted, wait_for, write
+from copies import OPTIONS, PATIENCE, clean_home, finish, new_run, noted, wait_for, write
 from wandb_server import KEY, Server, Store
 
 from dlrun.cli import main
@@ -48,7 +48,7 @@ def test_checkpoints_become_artifacts_with_their_names(
     saved(run, 9)
     write(run, range(6, 10))
     finish(run, 9)
-    background.finish(60)
+    background.finish(PATIENCE)
     if how == "sync":
         assert not store.artifacts and main(["sync", str(run), f"log.wandb.log_model={str(wanted).lower()}"]) == 0
     assert [found - {"latest"} for found in names(store)] == expected and "latest" in names(store)[-1]

@@ -223,11 +223,11 @@ def test_a_worker_that_lost_its_lease_stops_and_says_nothing_of_its_result(tmp_p
 
 def test_a_lease_is_renewed_while_its_job_runs(tmp_path: Path) -> None:
     found = studies.ledger(tmp_path, studies.cells(1))
-    job = found.take("a", 0.3)
+    job = found.take("a", 0.7)
     assert job
     stop = Joined(studies.Stop())
-    with Lease(found, job, 0.3, stop) as lease:
-        time.sleep(0.8)
+    with Lease(found, job, 0.7, stop) as lease:
+        time.sleep(1.4)
         assert found.take("b", 1) is None and not lease.lost and stop.signal is None
 
 

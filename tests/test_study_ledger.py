@@ -25,7 +25,7 @@ BRIEF = 0.05
 def test_a_study_is_begun_once_and_joined_by_who_asks_the_same(tmp_path: Path) -> None:
     found = studies.ledger(tmp_path, question={"seeds": [0, 1], "goal": "val/loss"})
     assert found.open({"seeds": [0, 1], "goal": "val/loss"}, str({"seeds": [0, 1], "goal": "val/loss"})) is False
-    with pytest.raises(UsageError, match=r"asked seeds=\[0, 1\], now \[0\]") as caught:
+    with pytest.raises(UsageError, match=r"asked otherwise: seeds 0,1, now 0;") as caught:
         found.open({"seeds": [0], "goal": "val/loss"}, "other")
     assert len(caught.value.lines) == 1
 

@@ -231,19 +231,19 @@ def test_a_preview_waits_for_a_warm_run_or_judges_a_long_one_by_its_steps(tmp_pa
     waiting = {**row, "cell": 1, "state": "waiting", "began": None}
     preview = Preview(tmp_path, 1)
     assert preview.look([row, waiting], 105.0, 4, {0: 200}) is None, "too early to tell"
-    assert "4 runs of about 1:20 on 1 workers: 5:20" in str(preview.look([row, waiting], 120.0, 4, {0: 200}))
+    assert "4 runs of about 1:20 on 1 worker: 5:20" in str(preview.look([row, waiting], 120.0, 4, {0: 200}))
     assert preview.look([row, waiting], 130.0, 4, {0: 200}) is None, "once"
     cold = {**row, "state": "finished", "ended": 103.0}
     warm = {**cold, "cell": 1, "began": 103.0, "ended": 104.0}
     quick = Preview(tmp_path, 1)
     assert quick.look([cold, waiting], 103.0, 4, {}) is None
     (tmp_path / "runs" / "00001-s0").mkdir()
-    assert "4 runs of about 1.0 s on 1 workers: 6.0 s" in str(quick.look([cold, warm, waiting], 104.0, 4, {}))
+    assert "4 runs of about 1.0 s on 1 worker: 6.0 s" in str(quick.look([cold, warm, waiting], 104.0, 4, {}))
     assert str(quick.compared([cold, warm])).startswith("2 runs instead of 4 took 4.0 s (predicted 6.0 s)")
     later = Preview(tmp_path, 1, since=200.0)
     third, fourth = {**cold, "cell": 2, "began": 201.0, "ended": 203.0}, {**cold, "cell": 3, "began": 203.0, "ended": 204.0}
     (tmp_path / "runs" / "00003-s0").mkdir()
-    assert "2 runs of about 1.0 s on 1 workers: 3.0 s" in str(later.look([cold, warm, third, fourth, waiting], 204.0, 4, {}))
+    assert "2 runs of about 1.0 s on 1 worker: 3.0 s" in str(later.look([cold, warm, third, fourth, waiting], 204.0, 4, {}))
     assert str(later.compared([cold, warm, third, fourth])).startswith("took 3.0 s (predicted 3.0 s)"), "not the pause before"
 
 
@@ -257,7 +257,7 @@ def test_a_preview_of_runs_that_are_given_up_says_what_these_take(tmp_path: Path
     waiting = {**rows[0], "cell": 9, "state": "waiting", "began": None, "ended": None}
     preview = Preview(tmp_path, 1)
     assert preview.look([*rows[:5], waiting], 107.0, 20, {}) is None, "a whole one may come yet"
-    assert "20 runs of about 1.0 s on 1 workers: 22 s" in str(preview.look([*rows[:6], waiting], 108.0, 20, {}))
+    assert "20 runs of about 1.0 s on 1 worker: 22 s" in str(preview.look([*rows[:6], waiting], 108.0, 20, {}))
     whole = {**rows[2], "state": "finished", "ended": rows[2]["began"] + 4.0}
     assert "20 runs of about 4.0 s" in str(Preview(tmp_path, 1).look([*rows[:2], whole, waiting], 108.0, 20, {})), "a whole one is better"
 

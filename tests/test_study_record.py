@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 import postgres_server
 import pytest
+import sqlalchemy
 import studies
 
 from dlrun.sinks.console import Console
@@ -51,6 +52,20 @@ def keep(ledger: Ledger, owner: str = "me") -> bool:
         return record.sync()
     finally:
         record.close()
+
+
+def test_tables_that_another_driver_makes_at_the_same_time_are_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, turns = optuna.storages.RDBStorage.__init__, list[str]()
+
+    def late(*words: Any, **named: Any) -> None:
+        turns.append("")
+        if len(turns) < 3:
+            raise sqlalchemy.exc.OperationalError("CREATE TABLE studies", None, Exception("table studies already exists"))
+        real(*words, **named)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", late)
+    monkeypatch.setattr("dlrun.study.record.TURN_SECONDS", 0.0)
+    assert keep(studies.ledger(tmp_path, studies.cells(2))) and len(turns) == 3 and len(written(tmp_path)) == 2
 
 
 def test_the_record_follows_the_ledger(tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlrun.config import compose
 from dlrun.config.dump import dump
 from dlrun.errors import UsageError
-from dlrun.study.asking import Asked, ask, identity
+from dlrun.study.asking import Asked, ask, identity, space_of
+from dlrun.study.differences import different
 from dlrun.study.freezing import Errors, note, told
+from dlrun.study.plan import Goal, Question
 from dlrun.study.space import read_words, text_of
 
 
@@ -106,6 +111,10 @@ def test_everything_wrong_is_told_at_once_and_each_once() -> None:
         (["seed=interval(0,4)"], {"trials": "3"}, "repetitions"),
         (["optimizer.lr=1e-4,1e-3", "optimizer.lr=1"], {}, "given twice"),
         (["~augment=1,2"], {}, "taken away"),
+        (["optimizer.lr=glob(*)"], {}, "name them"),
+        (["optimizer.lr=1e-4,1e-3", "seed=1", "seed=2"], {}, "seed: given twice"),
+        (["optimizer.lr=1e-4,1e-3", "output_root=a,b"], {}, "a study has one folder"),
+        (["model=mlp,linear", "model.width=8,16"], {}, "write when: {model.width: {model: THOSE}}"),
         (["sweep=nothing_of_this_name"], {}, "no such sweep"),
     ],
 )
@@ -161,6 +170,15 @@ def test_the_command_line_takes_the_place_of_what_a_sheet_says(tmp_path: Path) -
     assert {"optimizer.lr"} & set(found.cells[0].params) == set() and "lr: 0.5" in found.cells[0].jobs[0].text
     assert found.question.goal is not None and found.question.goal.metric == "val/accuracy"
     assert "go together" in refused(sheet(tmp_path, SHEET), "train.steps=5")
+    assert "log_every: 3" in asked(sheet(tmp_path, SHEET), "train.log_every=3").cells[0].jobs[0].text
+
+
+def test_other_values_for_a_key_of_a_sheet_keep_its_condition(tmp_path: Path) -> None:
+    space = space_of([sheet(tmp_path, SHEET), "model.width=4,6,7"], None)[0]
+    cells = [{key: value for point in points for key, value in point.values.items()} for points in space.grid()]
+    assert len(cells) == 2 * 2 * (3 + 1)
+    assert [cell.get("model.width") for cell in cells if cell["model"] == "mlp"] == [4, 6, 7] * 4
+    assert all("model.width" not in cell for cell in cells if cell["model"] == "linear")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +192,8 @@ def test_the_command_line_takes_the_place_of_what_a_sheet_says(tmp_path: Path) -
         ("space: {optimizer.lr: [1, 2]}\nseeds: 0", "seeds: expected a number"),
         ("space: {optimizer.lr: [1, 2]}\ngoal: test/loss", "never chooses"),
         ("space: {optimizer.lr: [1, 2]}\ntrials: many", "expected a whole number"),
+        ("space: {optimizer.lr: [1, .nan]}", "mine.yaml: optimizer.lr=nan: expected a number"),
+        ("space: {optimizer.lr: [1, 2]}\nwords: [output_root=a]", "belongs on the command line"),
     ],
 )
 def test_a_sheet_that_is_wrong_is_refused(tmp_path: Path, text: str, part: str) -> None:
@@ -183,8 +203,34 @@ def test_a_sheet_that_is_wrong_is_refused(tmp_path: Path, text: str, part: str) 
 def test_equal_questions_have_one_identity() -> None:
     one, same, other = (asked(f"optimizer.lr=1e-3,{rate}") for rate in ("1e-2", "1e-2", "2e-2"))
     assert identity(one.question) == identity(same.question) != identity(other.question)
+    assert identity(replace(one.question, words=("a=1", "b=2"))) == identity(replace(one.question, words=("b=2", "a=1")))
     more = asked("optimizer.lr=interval(1e-3,1e-2)", trials="30").question
     assert identity(more) == identity(asked("optimizer.lr=interval(1e-3,1e-2)", trials="60").question)
+
+
+def test_what_is_asked_otherwise_is_said_in_the_words_of_the_command_line(tmp_path: Path) -> None:
+    def plain(*words: str, **more: Any) -> dict[str, Any]:
+        space = space_of(words, None)[0]
+        return asdict(Question(space.words, space.described(), space.seeds or (0,), more.pop("goal", None), **more))
+
+    def said(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+        lines = different("s", json.loads(json.dumps(one)), other)
+        assert all(line.startswith("study s was asked otherwise: ") and line.endswith("another --name") for line in lines)
+        return [line.split(": ", 1)[1].rpartition(";")[0] for line in lines]
+
+    grid = plain("optimizer.lr=0.1,0.2", "train.steps=3")
+    assert said(grid, plain("optimizer.lr=0.1,0.3", "train.steps=3")) == ["optimizer.lr=0.1,0.2, now optimizer.lr=0.1,0.3"]
+    other = plain("optimizer.lr=0.1,0.2", "train.steps=4", "seed=1,2", trials=9)
+    assert said(grid, other) == ["seeds 0, now 1,2", "train.steps=3, now train.steps=4"]
+    search = plain("optimizer.lr=tag(log,interval(0.1,1))", "train.steps=3", search="tpe", goal=Goal("val/loss", "min"))
+    assert "optimizer.lr=0.1,0.2, now optimizer.lr=tag(log,interval(0.1,1.0))" in said(grid, search)
+    assert {"goal val/loss:min, now nothing", "search tpe, now grid"} <= set(said(search, grid))
+    assert said({**grid, "plugins": [["a.py", "1"]]}, {**grid, "plugins": (("a.py", "2"),)}) == ["plugin a.py has changed since then"]
+    pairs = plain(sheet(tmp_path, SHEET))
+    assert "train.batch_size=32 train.steps=40 or train.batch_size=128 train.steps=10, now no train.batch_size,train.steps" in said(
+        pairs, grid
+    )
+    assert "model.width=8,16 where model is mlp, now no model.width" in said(pairs, grid)
 
 
 def test_texts_are_read_back_as_they_were() -> None:

@@ -53,8 +53,8 @@ def _one(name: str) -> None:
     sys.stdout.write(f"dlrun {name} {words}{' [OPTIONS]' if flags else ''}\n\n  {summary}\n")
     if not is_there(name):
         sys.stdout.write("  (not part of this version)\n")
-    for flag in (*flags, "help"):
-        if flag == "multirun" and not is_there("sweep"):
-            continue
-        value, text = FLAGS[flag]
-        sys.stdout.write(f"  {'--' + flag + (' ' + value if value else ''):<26}{text}\n")
+    shown = [flag for flag in (*flags, "help") if flag != "multirun" or is_there("sweep")]
+    typed = {flag: f"--{flag} {FLAGS[flag][0]}".rstrip() for flag in shown}
+    width = max(24, *map(len, typed.values()))
+    for flag, text in typed.items():
+        sys.stdout.write(f"  {text:<{width}}  {FLAGS[flag][1]}\n")

@@ -45,7 +45,9 @@ def run(arguments: Arguments) -> int:
         place = str(folder.absolute() / "runs")
         for note in (*asked.first.notes, *announced(asked.first, folder.name, place)):
             console.line(note)
-        console.line(f"study {name}: {_size(asked)} on {pool.count} workers{' of Ray' * (backend == 'ray')}, in {folder}")
+        console.line(
+            f"study {name}: {_size(asked)} on {pool.count} worker{'s' * (pool.count != 1)}{' of Ray' * (backend == 'ray')}, in {folder}"
+        )
         means = Means(*_named(arguments), guide=guide, composed=packed(asked.freezer.memory))
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):

@@ -13,7 +13,7 @@ from dlrun.config.messages import hint, listing, nearest, whole_number
 from dlrun.config.places import printable
 from dlrun.errors import UsageError
 from dlrun.study import sheet
-from dlrun.study.freezing import Freezer, freeze, probe
+from dlrun.study.freezing import Freezer, advised, freeze, probe
 from dlrun.study.plan import Cell, Goal, Question
 from dlrun.study.space import Space, read_words
 
@@ -46,21 +46,22 @@ def ask(
 
     Raises UsageError with everything that is wrong; then nothing was run or written.
     """
-    space, given = _space(words, config_dir)
+    space, given = space_of(words, config_dir)
+    if errors := _own_folders(space):
+        raise UsageError(errors)
     settings = read_options({**given, **options}, space)
     freezer = Freezer(space.words, config_dir, from_file, space.seeds)
-    cells = []
-    if settings["search"] == "grid":
-        cells = freeze(freezer, space.grid())
-    else:
-        probe(freezer, space)
+    try:
+        cells = freeze(freezer, space.grid()) if settings["search"] == "grid" else probe(freezer, space)
+    except UsageError as error:
+        raise UsageError(advised(error.lines, space)) from None
     first = freezer.compose(next(iter(space.corners()), ()), *(f"seed={seed}" for seed in space.seeds[:1]))
     seeds = space.seeds or (int(first.resolved["seed"]),)
     question = Question(space.words, space.described(), seeds, plugins=tuple(plugins), **settings)
     return Asked(question, cells, space, replace(freezer, seeds=seeds), first)
 
 
-def _space(words: Sequence[str], config_dir: str | None) -> tuple[Space, dict[str, Any]]:
+def space_of(words: Sequence[str], config_dir: str | None) -> tuple[Space, dict[str, Any]]:
     """The axes of the YAML with those of the command line in their place, or behind them; and the YAML's options."""
     files = [word.partition("=")[2] for word in words if word.startswith("sweep=")]
     typed = read_words([word for word in words if not word.startswith("sweep=")])
@@ -73,8 +74,9 @@ def _space(words: Sequence[str], config_dir: str | None) -> tuple[Space, dict[st
     if len(files) > 1:
         raise UsageError(f"sweep: given {len(files)} times: keep one")
     written = sheet.read(sheet.find(files[0], config_dir))
-    single = {word.partition("=")[0].lstrip("+") for word in typed.words}
+    single = {_key(word) for word in typed.words}
     replaced = {key for axis in typed.axes for key in axis.keys} | single
+    conditions = {axis.keys: axis.when for axis in written.axes if not replaced & set(axis.when)}
     kept = [axis for axis in written.axes if not replaced & set(axis.keys)]
     if cut := [axis for axis in written.axes if replaced & set(axis.keys) and len(axis.keys) > 1]:
         raise UsageError(f"{', '.join(cut[0].keys)} go together in {printable(files[0], 80)}: set all of them, or none")
@@ -82,8 +84,24 @@ def _space(words: Sequence[str], config_dir: str | None) -> tuple[Space, dict[st
         raise UsageError(
             f"{missing[0][0].keys[0]} depends on {missing[0][1]} in {printable(files[0], 80)}: it cannot be set on the command line"
         )
-    space = Space((*written.words, *typed.words), (*kept, *typed.axes), typed.seeds or written.seeds)
+    new = [replace(axis, when=conditions.get(axis.keys, {})) for axis in typed.axes]
+    shared = tuple(word for word in written.words if _key(word) not in replaced)
+    there = dict.fromkeys([*shared, *(word for axis in kept for point in axis.ends() for word in point.words)], files[0])
+    space = Space((*shared, *typed.words), (*kept, *new), typed.seeds or written.seeds, there)
     return space, dict(written.options)
+
+
+def _key(word: str) -> str:
+    """The key that an override sets."""
+    return word.partition("=")[0].strip().lstrip("+")
+
+
+def _own_folders(space: Space) -> list[str]:
+    """What a study cannot be told, for it has one folder, and each run one in it."""
+    varied = {key for axis in space.axes for key in axis.keys} & {"run_dir", "output_root"}
+    written = {_key(word) for word in space.places} & {"run_dir", "output_root"}
+    errors = [f"{key}: a study has one folder, and each of its runs one in it: output_root=FOLDER, one value" for key in sorted(varied)]
+    return errors + [f"{key}: belongs on the command line, not into a file" for key in sorted(written - varied)]
 
 
 def read_options(given: Mapping[str, Any], space: Space) -> dict[str, Any]:
@@ -170,7 +188,8 @@ def _timeout(text: Any) -> float | None:
 
 
 def identity(question: Question) -> str:
-    """The sum of what was asked, equal for equal commands: how many trials and how long may change, and workers do not count."""
+    """The sum of what was asked, equal for equal commands: how many trials and how long may change, workers and order do not count."""
     plain = asdict(question)
+    plain["words"] = sorted(plain["words"])
     del plain["trials"], plain["timeout"]
     return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -19,6 +19,8 @@ from dlrun.study.plan import Cell, Job
 from dlrun.study.space import Point, Space
 
 MAX_ERRORS = 20
+TYPED = "command line: "
+"""What errors of overrides begin with, whoever wrote those."""
 Errors = dict[str, tuple[str, int]]
 """Line of an error -> how it is said, and how often it came."""
 
@@ -62,8 +64,11 @@ def freeze(freezer: Freezer, combinations: Iterable[Sequence[Point]]) -> list[Ce
     return cells
 
 
-def probe(freezer: Freezer, space: Space) -> None:
-    """Compose the corners of a space that is searched: a value that cannot be is found out before the first run. Raises UsageError."""
+def probe(freezer: Freezer, space: Space) -> list[Cell]:
+    """Compose the corners of a space that is searched: a value that cannot be is found out before the first run. Raises UsageError.
+
+    No cell is frozen yet: a search asks for them one by one.
+    """
     errors = Errors()
     for points in space.corners():
         try:
@@ -72,6 +77,19 @@ def probe(freezer: Freezer, space: Space) -> None:
             note(errors, points, error)
     if errors:
         raise UsageError(whole_numbers(told(errors), space))
+    return []
+
+
+def advised(lines: Sequence[str], space: Space) -> list[str]:
+    """Errors with the file that a value is written in, and with what to do where only some of the parts have a key that is swept."""
+    found = []
+    for line in lines:
+        word = next((word for word in space.places if line.startswith(f"{TYPED}{word}:")), None)
+        found.append(f"{space.places[word]}: {line.removeprefix(TYPED)}" if word else line)
+    swept = {key for axis in space.axes for key in axis.keys}
+    some = [key for key in swept if "." in key and key.rpartition(".")[0] in swept and any(f" {key}=" in line for line in lines)]
+    advice = "{0}: only some of the parts that {1} takes have it: in a sweep=FILE write when: {{{0}: {{{1}: THOSE}}}}"
+    return found + [advice.format(key, key.rpartition(".")[0]) for key in sorted(some)]
 
 
 def whole_numbers(lines: list[str], space: Space) -> list[str]:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dlrun.errors import UsageError
 from dlrun.rundir import jsonable
+from dlrun.study.differences import different
 from dlrun.study.plan import Cell
 from dlrun.study.tables import attempts, cells, connect, jobs, now, patiently, readings, studies
 
@@ -291,9 +292,3 @@ def _failed(failure: Failure) -> dict[str, Any]:
 def _close(connection: sa.Connection, job: int, attempt: int, outcome: str) -> None:
     where = (attempts.c.job == job, attempts.c.attempt == attempt, attempts.c.ended.is_(None))
     connection.execute(attempts.update().where(*where).values(ended=now(), outcome=outcome))
-
-
-def different(study: str, was: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What a study of this name asked and is asked now, one line a difference."""
-    keys = [key for key in dict.fromkeys([*was, *asked]) if was.get(key) != asked.get(key)]
-    return [f"study {study} asked {key}={was.get(key)!r}, now {asked.get(key)!r}: give this one another --name" for key in keys]

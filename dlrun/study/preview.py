@@ -64,7 +64,7 @@ class Preview:
         return None
 
     def _line(self, found: Estimate) -> str:
-        text = f"preview: {found.runs} runs of about {duration(found.run_seconds)} on {self.workers} workers: "
+        text = f"preview: {found.runs} runs of about {duration(found.run_seconds)} on {self.workers} worker{'s' * (self.workers != 1)}: "
         text += f"{duration(found.seconds)} and {volume(found.bytes)} in all"
         free = shutil.disk_usage(self.folder).free
         return text + (f"; only {volume(free)} are free in {self.folder}" if found.bytes > free else "")

@@ -25,6 +25,8 @@ from dlrun.study.space import Axis, Space, text_of
 from dlrun.study.tables import BUSY_SECONDS, metadata, now, patiently
 
 LEASE_SECONDS = 120.0
+TURNS, TURN_SECONDS = 10, 0.3
+"""How often tables are tried to be made, and what lies between."""
 STATES = {"finished": "COMPLETE", "failed": "FAIL", "pruned": "PRUNED", "running": "RUNNING", "waiting": "WAITING"}
 writers = sa.Table(
     "dlrun_writers",
@@ -150,20 +152,12 @@ class Record:
     """The Optuna study `ledger.study`, kept level with the ledger by one driver (`owner`) at a time."""
 
     def __init__(self, ledger: Ledger, space: Space, goal: Goal, owner: str) -> None:
-        from optuna import create_study
         from optuna.logging import ERROR, get_verbosity, set_verbosity
-        from optuna.storages import RDBStorage
 
         verbosity = get_verbosity()
         set_verbosity(ERROR)
         try:
-            url = ledger.engine.url.render_as_string(hide_password=False)
-            lite = ledger.engine.dialect.name == "sqlite"
-            options = {"connect_args": {"timeout": BUSY_SECONDS}} if lite else {}
-            self.storage = RDBStorage(url, engine_kwargs=options)
-            if lite:
-                self._hurry()
-            study = create_study(storage=self.storage, study_name=ledger.study, direction=direction(goal), load_if_exists=True)
+            study = self._open(ledger, goal)
         finally:
             set_verbosity(verbosity)
         with warnings.catch_warnings():
@@ -172,7 +166,29 @@ class Record:
         self.ledger, self.space, self.owner = ledger, space, owner
         self._study: int = study._study_id
         self._ids, self._told = list[int](), list[Trial | None]()
-        metadata.create_all(ledger.engine, tables=[writers])
+
+    def _open(self, ledger: Ledger, goal: Goal) -> Any:
+        """Optuna's tables and its study. Drivers that make them at the same time get in each other's way: who came second looks again."""
+        from optuna import create_study
+        from optuna.exceptions import StorageInternalError
+        from optuna.storages import RDBStorage
+
+        url = ledger.engine.url.render_as_string(hide_password=False)
+        lite = ledger.engine.dialect.name == "sqlite"
+        options = {"connect_args": {"timeout": BUSY_SECONDS}} if lite else {}
+        turn = 0
+        while True:
+            try:
+                metadata.create_all(ledger.engine, tables=[writers])
+                self.storage = RDBStorage(url, engine_kwargs=options)
+                if lite:
+                    self._hurry()
+                return create_study(storage=self.storage, study_name=ledger.study, direction=direction(goal), load_if_exists=True)
+            except (sa.exc.DBAPIError, StorageInternalError):
+                turn += 1
+                if turn == TURNS:
+                    raise
+                time.sleep(TURN_SECONDS)
 
     def _hurry(self) -> None:
         """Rows reach the disk when the database finds time: the ledger has them."""

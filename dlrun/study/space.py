@@ -75,11 +75,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """`axes`, the overrides that all cells share (`words`), and the seeds of every cell; no seeds: the config's own."""
+    """`axes`, the overrides that all cells share (`words`), and the seeds of every cell; no seeds: the config's own.
+
+    `places`: the file that an override is written in, where it was not typed.
+    """
 
     words: tuple[str, ...]
     axes: tuple[Axis, ...]
     seeds: tuple[int, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_grid(self) -> bool:
@@ -163,24 +167,24 @@ def read_words(words: Sequence[str]) -> Space:
     """The space that overrides ask for. Raises UsageError with everything that is wrong."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser, plain, axes, seeds, errors = OverridesParser.create(), list[str](), list[Axis](), list[int](), list[str]()
+    parser, plain, axes, seeds, errors = OverridesParser.create(), list[str](), list[Axis](), list[list[int]](), list[str]()
     for word in words:
         try:
             axis = read_axis(parser, word)
             if single := re.fullmatch(r"\+{0,2}seed=(\d{1,18})", word):
-                seeds.append(int(single[1]))
+                seeds.append([int(single[1])])
             elif axis is None:
                 plain.append(word)
             elif axis.keys == ("seed",):
-                seeds += seeds_of(axis)
+                seeds.append(seeds_of(axis))
             else:
                 axes.append(axis)
         except UsageError as error:
             errors += [f"command line: {printable(word, 120)}: {line}" for line in error.lines]
-    errors += given_twice(axes, plain)
+    errors += given_twice(axes, plain) + ["seed: given twice: keep one, e.g. seed=range(5) or seed=3,7"] * (len(seeds) > 1)
     if errors:
         raise UsageError(errors)
-    return Space(tuple(plain), tuple(axes), tuple(seeds))
+    return Space(tuple(plain), tuple(axes), tuple(seeds[0] if seeds else ()))
 
 
 def read_axis(parser: Any, word: str) -> Axis | None:
@@ -198,6 +202,8 @@ def read_axis(parser: Any, word: str) -> Axis | None:
     if key.startswith("~"):
         raise UsageError("a part can be taken away, not swept: list it with null or in an axis of arms")
     key = key.lstrip("+")
+    if override.is_choice_sweep() and not hasattr(value, "tags"):
+        raise UsageError("glob() lists no values here: name them, a,b,c")
     if strange := set(value.tags) - set(TAGS):
         raise UsageError(f"tag {', '.join(sorted(map(str, strange)))}: expected log")
     if override.is_interval_sweep():

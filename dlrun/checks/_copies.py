@@ -20,7 +20,6 @@ from dlrun.functional.nearest import row_sums
 DIFFERENT, AGREE, AMONG = 100, 0.95, 64
 AROUND, GAP, RARE, GROUPS, MOST = 16, 4.0, 5.0, 3, 4096
 HELD, GRAPHS = 0.01, 64
-STEPS, LEAST_STEPS = 3, 4
 
 
 def copied_rows(train: list[bytes], other: list[bytes], y: Tensor | None, z: Tensor | None) -> float:
@@ -96,24 +95,6 @@ def _table(rows: Rows) -> Tensor | None:
         return None
     flat = torch.cat([leaf.reshape(len(leaf), -1).float() for leaf in leaves], 1)
     return flat if flat.shape[1] >= 4 and bool(flat.isfinite().all()) else None
-
-
-def slid(train: Rows, rows: Rows) -> float:
-    """The share of rows that are windows of a series some steps before or behind a window of train: most of their values stand there.
-
-    Both are samples; a split by time has such windows at its border alone.
-    """
-    one, two = (list(parts(part.x).values()) for part in (train, rows))
-    if len(one) != 1 or not one[0].is_floating_point() or one[0].dim() not in (2, 3) or one[0].shape[1:] != two[0].shape[1:]:
-        return 0.0
-    axis = max(range(1, one[0].dim()), key=lambda axis: one[0].shape[axis])
-    size = one[0].shape[axis]
-    found = torch.zeros(len(rows), dtype=torch.bool)
-    for step in range(1, min(STEPS, size // 2) + 1) if size >= 2 * LEAST_STEPS else ():
-        for ours, theirs in ((step, 0), (0, step)):
-            known = set(row_sums([one[0].narrow(axis, ours, size - step)]))
-            found |= torch.tensor([key in known for key in row_sums([two[0].narrow(axis, theirs, size - step)])])
-    return float(found.double().mean())
 
 
 def masks_overlap(subject: Subject, split: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ RANGES = (255, 65535)
 LEAST, FULL = 256, 0.97
 LONG, PAIRS, EXACT = 8, 2000, 0.05
 FAR, ROUND, NONE, ONWARD = 0.005, 0.75, 0.25, 0.7
-BEYOND, USED, ROOM = 1.15, 0.9, 1.3
+BEYOND, USED, ROOM, COLUMNS, MANY = 1.15, 0.9, 1.3, 64, 8192
 """A table of embeddings may be a third larger than it need be: its size is rounded up, or kept for tokens to come."""
 
 
@@ -76,36 +76,49 @@ def _grid(x: Tensor, levels: Tensor) -> tuple[int, Tensor]:
 
 
 def wrapped_tokens(subject: Subject) -> tuple[str, int, int] | None:
-    """(name, its largest number, how many there could be) of tokens or classes that end where an integer type does; else None."""
+    """(name, its largest number, how many there could be) of tokens, ids or classes that end where an integer type does; else None."""
     spec = subject.run.data.spec
     splits = [split for split in ("train", "val", "test") if split in subject.run.data.rows]
     rows = [sample(subject, split) for split in splits]
     named, tables = dict(_named(spec, rows[0])), {}
-    if any(is_integer(leaf) and int(leaf.max()) in RANGES for leaf in parts(rows[0].x).values() if leaf.numel()):
-        tables = {name: int(many / ROOM) for name, many in _looked_up(subject).items() if name not in named}
+    if any(float(leaf.max()) in RANGES for leaf in _entries(rows[0].x).values() if leaf.numel()):
+        tables = {name: many for name, many in _looked_up(subject).items() if name not in named}
+        rows = [sample(subject, split, MANY) for split in splits] if tables else rows
     for name, many in [*named.items(), *tables.items()]:
-        found = [leaf for part in rows for key, leaf in parts({"x": part.x, "y": part.y}, "batch").items() if key == name]
+        room = ROOM if name in tables else 1.0
+        found = [leaf for part in rows for key, leaf in {**_entries(part.x), **parts({"y": part.y}, "batch")}.items() if key == name]
         highest = [int(leaf.max()) for leaf in found]
         for top in RANGES:
             used = found[0][(found[0] >= 0) & (found[0] <= top)].unique()
-            if many > BEYOND * (top + 1) and max(highest) == top and len(used) > USED * (top + 1):
+            if many > room * BEYOND * (top + 1) and max(highest) == top and len(used) > USED * (top + 1):
                 return name.removeprefix("batch."), top, many
     return None
 
 
+def _entries(x: Any) -> dict[str, Tensor]:
+    """What a table of embeddings may be asked for, by name: tokens [N, T], a number a row [N], columns of ids [N, K]."""
+    found = dict[str, Tensor]()
+    for name, leaf in parts({"x": x}, "batch").items():
+        if leaf.dim() in (1, 2) and is_integer(leaf):
+            found[name] = leaf
+        if leaf.dim() == 2 and leaf.shape[1] <= COLUMNS and leaf.dtype != torch.bool:
+            found |= {f"{name}[:, {place}]": column for place, column in enumerate(leaf.unbind(1))}
+    return found
+
+
 def _looked_up(subject: Subject) -> dict[str, int]:
-    """Rows of the largest table of embeddings that gets each tensor of tokens as it is, by the tensor's name."""
+    """Rows of the largest table of embeddings that gets each entry of x as it is, by the entry's name."""
     run, found = subject.copy(), dict[str, int]()
     batch = subject.prepared(run, subject.few)
-    leaves = {name: leaf for name, leaf in parts({"x": batch.get("x")}, "batch").items() if is_integer(leaf) and leaf.dim() == 2}
+    entries = {name: leaf for name, leaf in _entries(batch.get("x")).items() if len(leaf.unique()) > 1}
 
     def note(_: str, layer: Any, inputs: Any, __: Any) -> None:
         tokens = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-        for name, leaf in leaves.items():
-            if tokens is not None and tokens.shape == leaf.shape and torch.equal(tokens.long(), leaf.long()):
+        for name, leaf in entries.items():
+            if tokens is not None and tokens.numel() == leaf.numel() and torch.equal(tokens.long().flatten(), leaf.long().flatten()):
                 found[name] = max(found.get(name, 0), int(layer.num_embeddings))
 
-    if leaves and subject.loss_task is not None:
+    if entries and subject.loss_task is not None:
         tables = (nn.Embedding, nn.EmbeddingBag)
         calls(subject, run, batch, lambda name, layer, inputs, out: note(name, layer, inputs, out) if isinstance(layer, tables) else None)
     return found

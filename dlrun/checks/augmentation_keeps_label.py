@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrun.batch import Batch
+from dlrun.checks._blended import Seams, seams
 from dlrun.checks._frame import Finding, Rows, Subject, check, skipped
 from dlrun.checks._inputs import JUDGED, features, labels, sample
 from dlrun.checks._mirrored import Against, against
@@ -30,7 +31,8 @@ LEAST, DRAWS, MOVED = 128, 3, 0.1
 ITEMS, READS, WIDE, STILL, GONE = 240, 6, 50_000, 0.5, 0.1
 TOGETHER = (
     "warning: in 20% of rows a target fits a model of its pixels better by 0.2 once it is flipped, turned or moved; or models of rows "
-    "as they are say other things of mirrored or turned reads (correlation > 0.5, or other classes) than the targets do"
+    "as they are say other things of mirrored or turned reads (correlation > 0.5, or other classes) than the targets do; or masks of "
+    "train have numbers in between on over 15% of edges between classes, 4 x as many as val"
 )
 EXCHANGES = "warning: a model that tells clean rows apart is as sure, and wrong in 25% of reads and more, in both directions"
 RULE = (
@@ -44,6 +46,8 @@ RULE = (
 def augmentation_keeps_label(subject: Subject) -> Finding:
     """Up to 512 rows of train in batches as training has them, augmented under three steps."""
     data = subject.run.data
+    if blended := seams(subject):
+        return _blended(blended)
     if (subject.patience > 1 or data.augments) and (moved_apart := apart(subject)):
         return _apart(moved_apart)
     if subject.patience > 1 and (mirrored := against(subject)):
@@ -89,6 +93,17 @@ def _apart(found: Apart) -> Finding:
     cause = "picture and target are flipped, turned or cropped by random numbers of their own, or only one of them is"
     numbers: dict[str, Any] = {"share": found.share, "rows": found.rows, "as_it_is": found.here, "moved": found.there, "how": found.how}
     return Finding("warning", text, cause, "draw once, and apply it to both", numbers, TOGETHER)
+
+
+def _blended(found: Seams) -> Finding:
+    """The finding where masks were interpolated."""
+    text = (
+        f"between classes of train's masks that are two or more numbers apart, {found.train:.0%} of {found.edges} edges have a seam of a "
+    )
+    text += f"number in between, one pixel wide; in val {found.val:.0%} have"
+    cause = "masks of class numbers are resized or turned with interpolation, which makes up classes along every edge"
+    numbers: dict[str, Any] = {"train": found.train, "val": found.val, "edges": found.edges}
+    return Finding("warning", text, cause, 'transform masks with mode="nearest"', numbers, TOGETHER)
 
 
 def _mirrored(found: Against) -> Finding:

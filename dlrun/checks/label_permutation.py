@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlrun.checks._belonging import torn
+from dlrun.checks._blocks import torn_block
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import tables, told
 from dlrun.checks._orders import other_order, sorted_columns
@@ -21,7 +22,7 @@ LEAST, HALF = 100, 0.6
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "split_input_shift", "duplicates_within")
 RULE = (
     "warning: inputs tell labels in one split (z > 6, strength > 0.3), not in the other (z < 3) nor across; or labels fit when moved, or "
-    "put in another order"
+    "put in another order; or a part of train's rows is told nothing of, the rest of it well"
 )
 
 
@@ -45,6 +46,12 @@ def label_permutation(subject: Subject) -> Finding:
     if found:
         text, cause, step, more = found
         return Finding("warning", text, cause, step, numbers | more, RULE)
+    part = torn_block(subject)
+    if part:
+        text = f"models of val tell the labels of most of train ({part.told:.2f}), and nothing of rows {part.first} to {part.last} "
+        cause = "from some row on labels stand beside other rows' inputs: a file that slipped, or a part that was shuffled alone"
+        more = {"told": part.told, "lost": part.lost, "first": part.first, "last": part.last}
+        return Finding("warning", f"{text}({part.lost:.2f} in {part.rows} of them)", cause, step, numbers | more, RULE)
     own, apart = tells["train"], _other_order(subject)
     if apart:
         return apart

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.batch import leaves
 from dlrun.checks._codes import renumbered, steps_renumbered, words_renumbered
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import Table, features, parts, sample, tables, told
 from dlrun.checks._markers import of_one_split
 from dlrun.checks._rows import Rows
+from dlrun.checks._scales import one_factor, own_scale, still
 from dlrun.data.sources import Items
 
 LEAST, FEWEST = 32, 100
@@ -26,12 +28,14 @@ TOLD, TENFOLD, THREEFOLD = 1.0, 10.0, 3.0
 REORDERED, MOSTLY = "with its columns in another order, as they tell the target", 0.8
 """That order is read off few rows, and is asked only where train tells nothing of val as it is."""
 FITTED, MANY, MOST_COLUMNS, MOST_NUMBERS = 0.01, 0.8, 64, 2**22
-LOST, BACK = 0.75, 0.9
+LOST, BACK, HALF, READ, LONG = 0.75, 0.9, 0.5, 8, 16
 FOLLOWS = ("item_stability", "constant_input", "finite_data", "label_histogram", "split_leakage")
 RULE = (
     f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "
     f"labels, most columns spread {TENFOLD:g} x more or less than in train, or {THREEFOLD:g} x where one split alone spans 0..1 or "
-    "has mean 0 and sd 1, or lies far away; or one split alone holds a number over and over, a range of the other away from it"
+    "has mean 0 and sd 1, or lies far away, or all columns 2.5 x by one factor; or most columns of one "
+    "split stand still, or its rows alone are scaled one by one; or one split alone holds a number over and over, a range of the other "
+    "away from it"
 )
 
 
@@ -53,16 +57,46 @@ def split_input_shift(subject: Subject) -> Finding:
     other = next(of_one_split(one, two), None)
     if other:
         return _otherwise(*other)
+    alone = _alone(subject, one, two)
+    if alone:
+        return Finding("warning", *alone, "put both splits through the same transform, fitted on train", numbers, RULE)
     known = tables(subject)
     if known and min(len(known["train"]), len(known["val"])) >= FEWEST:
         found = _judged(subject, rows["train"].x, numbers, text)
         if found:
             return found
-    cause = _scaled(subject, rows, moved, wider)
+    pictures = all(leaf.dim() == 4 for leaf in parts(rows["train"].x).values())
+    factor = one_factor(one, two, pictures)
+    cause = (
+        f"every column spreads {factor:.2g} x as much: val is scaled by another number" if factor else _scaled(subject, rows, moved, wider)
+    )
     if cause:
         step = "put both splits through the same transform, fitted on train"
         return Finding("warning", text, cause, step, numbers, RULE)
     return Finding("info" if moved > TOLD or not 1 / 3 < wider < 3 else "ok", text, numbers=numbers, threshold=RULE)
+
+
+def _alone(subject: Subject, one: Tensor, two: Tensor) -> tuple[str, str] | None:
+    """(what holds of one split alone, its cause): most columns stand still, or each row was scaled by itself; None where neither does."""
+    for split, other, here, there in (("val", "train", two, one), ("train", "val", one, two)):
+        share = still(there, here)
+        if share > HALF:
+            text = f"{share:.0%} of the columns that vary in {other} are the same in every row of {split}"
+            return text, f"{split} is cut, cropped, padded or encoded otherwise: what these columns held is gone"
+        kind = own_scale(there, here)
+        if kind and not _drawn(subject):
+            text = f"each row of {split} has {kind}, rows of {other} have levels and sizes of their own"
+            return text, f"rows of {split} are scaled one by one, those of {other} are not"
+    return None
+
+
+def _drawn(subject: Subject) -> bool:
+    """Whether items of train are drawn when they are read: what a transform does then after scaling is no matter of form."""
+    source = subject.run.data.raw("train")
+    if not isinstance(source, Items):
+        return False
+    one, two = (source.keyed([(key, row) for row in range(min(READ, len(source)))]) for key in ("one", "two"))
+    return any(not torch.equal(a, b) for a, b in zip(leaves(dict(one)), leaves(dict(two)), strict=True))
 
 
 def _scaled(subject: Subject, rows: dict[str, Rows], moved: float, wider: float) -> str:
@@ -71,7 +105,7 @@ def _scaled(subject: Subject, rows: dict[str, Rows], moved: float, wider: float)
         return ""
     alone = _scaled_alone(*(_whole(subject, split, part) for split, part in rows.items()))
     if alone:
-        return f"{alone} was scaled by its own range or moments, the other split was not"
+        return alone
     far = not 1 / TENFOLD < wider < TENFOLD or moved > TENFOLD
     read = isinstance(subject.run.data.raw("train"), Items)
     return "val is scaled otherwise: normalised in one split only, or by other numbers" if far and not read else ""
@@ -109,20 +143,24 @@ def _whole(subject: Subject, split: str, part: Rows) -> Tensor:
 
 
 def _scaled_alone(one: Tensor, two: Tensor) -> str:
-    """ "train" or "val" where nearly every column of that split alone spans 0..1 (or -1..1), or has mean 0 and sd 1, to a hundredth."""
-    found = [_fitted(part) for part in (one, two)]
-    return {(True, False): "train", (False, True): "val"}.get((found[0], found[1]), "")
+    """How a split was scaled where nearly every column of it alone spans 0..1 (or -1..1), or has mean 0 and sd 1, to a hundredth; or ""."""
+    train, val = _fitted(one), _fitted(two)
+    if train == val:
+        return ""
+    if train and val:
+        return f"train was scaled by its own {train}, val by its own {val}"
+    return f"{'train' if train else 'val'} was scaled by its own {train or val}, the other split was not"
 
 
-def _fitted(x: Tensor) -> bool:
-    """Whether columns show that they were scaled by their own range or moments."""
+def _fitted(x: Tensor) -> str:
+    """By what columns show that they were scaled: their own `range` or `moments`; "" where they do not."""
     x = x[:, x.std(0, correction=0) > 1e-9]
     if not x.shape[1]:
-        return False
+        return ""
     low, high, mean, spread = x.amin(0), x.amax(0), x.mean(0), x.std(0, correction=0)
     ranged = ((low.abs() < FITTED) | ((low + 1).abs() < FITTED)) & ((high - 1).abs() < FITTED)
     moments = (mean.abs() < FITTED) & ((spread - 1).abs() < FITTED)
-    return max(float(ranged.float().mean()), float(moments.float().mean())) > MANY
+    return "range" if float(ranged.float().mean()) > MANY else "moments" if float(moments.float().mean()) > MANY else ""
 
 
 def _moments(one: Tensor, two: Tensor) -> tuple[float, float]:
@@ -166,10 +204,13 @@ def _changes(x: Any, train: Tensor, val: Tensor) -> Iterator[tuple[str, Tensor]]
     yield "inverted", train.mean(0) - (val - val.mean(0))
     if train.shape[1] <= MOST_COLUMNS and train.shape[1] > 1:
         yield "with its columns in another order", val[:, _matched(train, val)]
-    leaves = list(parts(x).values())
-    if len(leaves) != 1 or leaves[0].dim() != 4:
+    given = list(parts(x).values())
+    if len(given) == 1 and given[0].dim() in (2, 3) and max(given[0].shape[1:]) >= LONG:
+        axis = max(range(1, given[0].dim()), key=lambda axis: given[0].shape[axis])
+        yield "reversed", val.reshape(len(val), *given[0].shape[1:]).flip(axis).reshape(len(val), -1)
+    if len(given) != 1 or given[0].dim() != 4:
         return
-    pictures = val.reshape(len(val), *leaves[0].shape[1:])
+    pictures = val.reshape(len(val), *given[0].shape[1:])
     yield "mirrored", pictures.flip(-1).reshape(len(val), -1)
     yield "upside down", pictures.flip(-2).reshape(len(val), -1)
     if pictures.shape[1] > 1:

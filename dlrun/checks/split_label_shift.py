@@ -18,6 +18,7 @@ from torch import Tensor
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, one_a_row, sample, tables, told
 from dlrun.checks._renamed import renamed
+from dlrun.checks._units import rescaled
 
 LEAST = 100
 P, TOLD, FAR = 1e-4, 0.15, 0.4
@@ -26,7 +27,7 @@ FOLLOWS = ("item_stability", "constant_input", "label_histogram", "duplicates_wi
 RULE = (
     f"warning: shares of classes differ by a total variation > {FAR:g} (p < {P:g}) with neither split even; numbers lie > {UNIT:g} sd away "
     f"or spread {UNIT:g} x as much; or a relation to the inputs (z > 6, strength > 0.3) in each split, none (z < 3) from one to the other; "
-    "or models of train tell val's labels twice as well in another order (z > 4.5)"
+    "or models of train tell val's labels twice as well in another order (z > 4.5), or numbers that lie 1.5 x as far apart or 4 sd away"
 )
 
 
@@ -115,6 +116,13 @@ def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
         what = "classes are" if known["train"].classes else "columns of labels are"
         text = f"models of train tell {new.plain:.2f} of val's labels as they are numbered, {new.moved:.2f} numbered anew ({new.told})"
         return Finding("warning", text, f"{what} numbered in another order in val than in train", step, numbers)
+    scale = rescaled(known["train"], known["val"])
+    if scale:
+        numbers |= {"times": scale.times, "higher_by_sd": scale.higher, "told": scale.told}
+        text = f"models of train tell val's targets ({scale.told:.2f}), which lie {scale.times:.2g} x as far apart as told and "
+        text += f"{scale.higher:+.2g} sd of train's away, while inputs of both are distributed alike"
+        cause = "targets were scaled, or put through a logarithm or the like, in one split only"
+        return Finding("warning", text, cause, "put both through the same transform, fitted on train", numbers)
     weaker = min(tells["train"], tells["val"], key=lambda one: one.strength)
     if known["train"].classes is None or not weaker.clear():
         return None

@@ -13,15 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from dlrun.checks._copies import HELD, copied_rows, grown, masks_overlap, slid
+from dlrun.checks._copies import HELD, copied_rows, grown, masks_overlap
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import inputs, is_integer, parts, rich, sample, sums
+from dlrun.checks._windows import WINDOWS, slid
 from dlrun.data.sources import Items
 from dlrun.functional.nearest import nearest, projection
 
 LEAST, QUERIES, REFERENCE = 8, 512, 8192
 EQUAL, SOME, FEWEST = 0.05, 0.01, 5
-NEAR, SAME, OFTEN, WINDOWS = 0.1, 1e-4, 3.0, 0.2
+NEAR, SAME, OFTEN = 0.1, 1e-4, 3.0
 RULE = (
     f"error: over {EQUAL:.0%} of val or test stand in train byte for byte; warning: over {SOME:.0%}, or near copies (nearer than "
     f"{NEAR:g} x the usual distance) of {EQUAL:.0%}; each more often than {OFTEN:g} x within train, or copies by their targets and a gap "
@@ -74,8 +75,10 @@ def _judged(subject: Subject, numbers: dict[str, Any], others: list[str], text: 
             level = "warning"
     if level == "warning":
         return Finding(level, text, cause, step, numbers, RULE)
-    overlapping = {} if quiet else {split: slid(sample(subject, "train", REFERENCE), sample(subject, split, QUERIES)) for split in others}
-    if any(share > WINDOWS for share in overlapping.values()):
+    overlapping = (
+        {} if declared else {split: slid(sample(subject, "train", REFERENCE), sample(subject, split, QUERIES)) for split in others}
+    )
+    if any(overlapping.values()):
         numbers["windows"] = overlapping
         text = " and ".join(f"{share:.0%} of the rows of {split}" for split, share in overlapping.items() if share)
         text += " are windows of a series that lie a few steps from a window of train: they hold the same values"

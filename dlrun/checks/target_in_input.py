@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.checks._ahead import adds_up, looks_ahead
 from dlrun.checks._answers import answer
 from dlrun.checks._columns import by_step, filled_for, own_targets, ranked_as, row_numbers
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, labels, one_a_row, parts, sample, tables
 from dlrun.checks._rows import Rows
+from dlrun.checks._series import in_order
 from dlrun.checks.shape_contract import main_output
 from dlrun.functional.relation import Relation, within
 
@@ -29,10 +31,12 @@ EXACT = 1e-5
 TIGHT = 0.01
 CLEAR, TOLD = 4.0, 0.15
 COPIED, NEXT = 0.95, 0.98
-WIDE, FEW = 64, 0.2
+WIDE, WIDEST, FEW = 64, 256, 0.2
 RULE = (
     f"warning: a column of x names the class, or is y but for its unit (1 - r2 < {EXACT:g}), or on another scale (log, root, rank), "
     "or has one value in all rows of a class and others elsewhere, and the others tell y too; "
+    "or the target is an exact sum of a few columns while the others tell it, or a column is a mean over rows that takes in their "
+    "own target; "
     "or it numbers the rows of a file sorted by target; or it tells train's targets and not val's, while the others tell both; "
     f"error: y is x on over {COPIED:.0%} of the tokens, or an input that the output of the same step reads"
 )
@@ -59,6 +63,7 @@ def target_in_input(subject: Subject) -> Finding:
     which = which or (ranked_as(table, target.double()) if not classes and wide <= WIDE else [])
     numbers: dict[str, Any] = {"rows": len(table), "columns": wide, "copies": [names[i] for i in which[:20]]}
     made = _made(subject, table, names, target, classes, numbers)
+    made = made or (None if which or classes else _with_target(subject, table, names, target, numbers))
     if made and not which:
         return made
     if not which or len(which) > max(0.2 * wide, 1, classes or 1):
@@ -120,6 +125,24 @@ def _made(subject: Subject, table: Tensor, names: list[str], y: Tensor, classes:
     cause = "the column was computed from the targets of these very rows (an encoding by mean target)"
     step = "compute it from other rows: out of fold, or from an earlier period"
     return Finding("warning", text, cause, step, numbers | {"made_of_targets": names[made.column]}, RULE)
+
+
+def _with_target(subject: Subject, table: Tensor, names: list[str], y: Tensor, numbers: dict[str, Any]) -> Finding | None:
+    """The finding where columns were computed with the target: a mean over time that takes it in, or parts that add up to it."""
+    step = "compute it from what is known when the target is asked for: earlier rows alone"
+    ahead = looks_ahead(*in_order(subject)) if subject.patience > 1 and len(names) <= WIDEST else []
+    if ahead and len(ahead) <= max(1, FEW * len(names)):
+        text = f"{names[ahead[0]]} is, exactly, a mean with weights over rows of train in their order that takes in the row's own target"
+        cause = "a rolling mean that is centred, or smoothing over the whole series: it looks ahead"
+        return Finding("warning", text, cause, step, numbers | {"looks_ahead": [names[column] for column in ahead]}, RULE)
+    line = adds_up(table, y)
+    if line is None:
+        return None
+    used = [names[column] for column in line.columns]
+    text = f"the target is exactly {'a product' if line.product else 'a sum'} of {', '.join(used)}, each times "
+    text += f"{'its own power' if line.product else 'a number'}; the other columns tell it too ({line.others:.2f})"
+    cause = "one of these columns was computed with the target: a total, a part of it, a mean that takes it in"
+    return Finding("warning", text, cause, step, numbers | {"adds_up": used, "others": line.others}, RULE)
 
 
 def _without(table: Tensor, which: list[int], y: Tensor, classes: int | None) -> Relation:

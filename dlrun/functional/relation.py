@@ -45,9 +45,12 @@ def relation(x: Tensor, y: Tensor, held_x: Tensor, held_y: Tensor, classes: int 
 
     y are whole numbers in 0..classes-1 [N], or with `classes` None numbers [N, K]. The best of the three models counts.
     """
-    truth = held_y if classes else held_y.float().reshape(len(held_y), -1)
-    found = [_kappa(guess.argmax(1), truth, classes) if classes else _correlation(guess, truth) for guess in guesses(x, y, held_x, classes)]
-    return max(found, key=lambda one: one.z)
+    return max((judged(guess, held_y, classes) for guess in guesses(x, y, held_x, classes)), key=lambda one: one.z)
+
+
+def judged(guess: Tensor, held_y: Tensor, classes: int | None) -> Relation:
+    """How far one guess, scores of classes or numbers [M, K], agrees with held_y."""
+    return _kappa(guess.argmax(1), held_y, classes) if classes else _correlation(guess, held_y.float().reshape(len(held_y), -1))
 
 
 def guesses(x: Tensor, y: Tensor, held_x: Tensor, classes: int | None) -> list[Tensor]:

@@ -7,6 +7,7 @@ Each number of the outputs takes steps of its own size (Riedmiller and Braun 199
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,9 +33,15 @@ def led(asked: Probe, start: Tensor, sign: float = 1.0) -> Tensor | None:
 
 
 def descended(
-    asked: Probe, start: Tensor, sizes: tuple[float, float], steps: int, sign: float = 1.0, within: Form | None = None
+    asked: Probe,
+    start: Tensor,
+    sizes: tuple[float, float],
+    steps: int,
+    sign: float = 1.0,
+    within: Form | None = None,
+    kept: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor | None:
-    """The same in `steps` whose first and largest sizes are given, kept within a form where one is given."""
+    """The same in `steps` whose first and largest sizes are given, kept within a form, or where `kept` puts them."""
     z, step, before = start.clone(), torch.full_like(start, sizes[0]), torch.zeros_like(start)
     for _ in range(steps):
         try:
@@ -47,6 +54,7 @@ def descended(
         step = torch.where(turn > 0, 1.2 * step, torch.where(turn < 0, 0.5 * step, step)).clamp(max=sizes[1])
         z, before = z - step * slope.sign(), slope.sign()
         z = z if within is None else z.clamp(within.low, within.high)
+        z = z if kept is None else kept(z)
     return z
 
 

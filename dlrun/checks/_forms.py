@@ -73,8 +73,7 @@ def _find(subject: Subject, probe: Probe) -> Form:
                 return Form("shares", 0.0, 1.0, axis)
             if float(out.max()) <= 1e-6 and float(out.logsumexp(axis).abs().max()) < EXACT:
                 return Form("logs", axis=axis)
-    stretched = [_stretched(subject, probe, factor) for factor in (STRETCH, -STRETCH)]
-    known = [far for far in stretched if far is not None]
+    known = [far for far in (enlarged(subject, probe, factor) for factor in (STRETCH, -STRETCH)) if far is not None]
     return Form("free") if len(known) < 2 else _of_range(out, torch.cat(known))
 
 
@@ -97,7 +96,7 @@ def _round(value: float) -> float:
     return round(value, 3) + 0.0
 
 
-def _stretched(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
+def enlarged(subject: Subject, probe: Probe, factor: float) -> Tensor | None:
     """`out` where the last layer with weights gives `factor` times as much; None where that cannot be tried."""
     last = last_called(subject, probe.run, probe.batch)
     outputs = None if last is None else stretched(subject, probe, last, factor)
@@ -136,7 +135,7 @@ def _far(part: nn.Module, output: Any, factor: float) -> Any:
 
 def held(subject: Subject, probe: Probe, axis: int) -> bool:
     """Whether outputs stay log-probabilities whatever the last layer gives: their exponentials sum to 1 over `axis`, or to less."""
-    outs = [probe.out, *(_stretched(subject, probe, factor) for factor in (10.0, -10.0, 100.0))]
+    outs = [probe.out, *(enlarged(subject, probe, factor) for factor in (10.0, -10.0, 100.0))]
     return all(out is not None and float(out.logsumexp(axis).max()) < EXACT for out in outs)
 
 

@@ -28,14 +28,14 @@ def deaf(probe: Dependence) -> Finding | None:
     if any(isinstance(part, (nn.RNNBase, nn.RNNCellBase)) for part in parts):
         return None
     for leaf in leaves(probe.x):
-        lengths = _lengths(leaf)
-        if lengths is None:
+        ends = lengths(leaf)
+        if ends is None:
             continue
         steps = torch.arange(leaf.shape[1], device=leaf.device)[None]
-        recorded = steps < lengths[:, None]
-        donor = leaf.gather(1, _wide(steps % lengths[:, None], leaf))  # the tail begins anew with the row's own first steps
+        recorded = steps < ends[:, None]
+        donor = leaf.gather(1, _wide(steps % ends[:, None], leaf))  # the tail begins anew with the row's own first steps
         other = leaf.roll(1, 0)
-        other = other.gather(1, _wide(steps % lengths.roll(1, 0)[:, None], leaf))
+        other = other.gather(1, _wide(steps % ends.roll(1, 0)[:, None], leaf))
         by_filler = _moved(probe, leaf, torch.where(_wide(recorded, leaf), leaf, donor)) / float((~recorded).sum())
         by_steps = _moved(probe, leaf, torch.where(_wide(recorded, leaf), other, leaf)) / float(recorded.sum())
         if by_filler * float((~recorded).sum()) > probe.bound and by_steps < DEAF * by_filler:
@@ -59,13 +59,13 @@ def _moved(probe: Dependence, leaf: Tensor, new: Tensor) -> float:
     return math.sqrt(sum(squares))
 
 
-def _lengths(leaf: Tensor) -> Tensor | None:
+def lengths(leaf: Tensor) -> Tensor | None:
     """[B]: where the tail of equal values begins in each row; None where rows have none, or hardly different ones."""
     if leaf.dim() not in (2, 3) or leaf.dtype == torch.bool or leaf.shape[1] < 4 or (leaf.dim() == 2 and leaf.is_floating_point()):
         return None
     flat = leaf.reshape(*leaf.shape[:2], -1)
     filler = flat[:, -1].mode(0).values
     tail = (flat == filler).all(-1).flip(1).long().cumprod(1).sum(1)
-    lengths = leaf.shape[1] - tail
-    enough = len(lengths.unique()) >= LENGTHS and int((tail >= FEW).sum()) >= len(leaf) // 3 and int(lengths.min()) >= FEW
-    return lengths if enough else None
+    ends = leaf.shape[1] - tail
+    enough = len(ends.unique()) >= LENGTHS and int((tail >= FEW).sum()) >= len(leaf) // 3 and int(ends.min()) >= FEW
+    return ends if enough else None

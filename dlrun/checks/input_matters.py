@@ -17,7 +17,9 @@ from dlrun.batch import map_leaves
 from dlrun.checks._dependence import Dependence, calls, differing, exchanged
 from dlrun.checks._frame import Finding, Subject, check, gap, skipped, tensors
 from dlrun.checks._functions import Functions
+from dlrun.checks._lookups import copied_line
 from dlrun.checks._players import draws, each
+from dlrun.checks._states import of_filler
 
 ROWS, MANY = 16, 4
 LOST, KEPT = 1e-7, 1e-4
@@ -46,8 +48,8 @@ def input_matters(subject: Subject) -> Finding:
     apart = probe.apart(exchanged(probe.x))
     numbers: dict[str, Any] = {"difference": apart, "bound": probe.bound, "rows": len(probe.batch)}
     if apart > probe.bound:
-        return _parts(probe, numbers)
-    return _alike(subject, probe, numbers)
+        return copied_line(subject, probe) or _parts(probe, numbers)
+    return of_filler(probe) or _alike(subject, probe, numbers)
 
 
 def _alike(subject: Subject, probe: Dependence, numbers: dict[str, Any]) -> Finding:

@@ -20,6 +20,7 @@ from dlrun.checks._descent import reach
 from dlrun.checks._ends import cut_off, short
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import LOUD, Finding, Subject, check, skipped, tensors
+from dlrun.checks._leaning import leaning
 from dlrun.checks._probe import Probe, probe
 from dlrun.checks._pull import hot, is_likelihood, refusal
 from dlrun.checks._ranges import ranges
@@ -53,7 +54,7 @@ def output_form(subject: Subject) -> Finding:
         return Finding("error", text, cause, "take the softmax over the last axis (dim=-1)", numbers, RULE)
     if asked.targets.mode == "none":
         plain = Finding("info", f"outputs are {_said(shape)}; there is nothing to hold them against", numbers=numbers)
-        return (_beyond(asked, shape, numbers) if _against_input(asked) else None) or plain
+        return (_beyond(asked, shape, numbers) if _against_input(asked) else None) or leaning(subject, asked) or plain
     spec = subject.run.data.spec
     if asked.targets.mode == "classes":
         reason = refusal(asked, spec.classes or spec.vocab)
@@ -71,7 +72,7 @@ def output_form(subject: Subject) -> Finding:
         shape = pushed(subject, asked) or Form("free")
         found = _in_reach(subject, asked, shape, numbers)
     found = found if found.level in LOUD else cut_off(subject, asked, shape, numbers) or found
-    return found if found.level in LOUD else _beyond(asked, shape, numbers) or found
+    return found if found.level in LOUD else _beyond(asked, shape, numbers) or leaning(subject, asked) or found
 
 
 def _against_input(asked: Probe) -> bool:

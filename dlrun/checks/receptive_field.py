@@ -20,6 +20,7 @@ from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._padding import deaf
 from dlrun.checks._place import elsewhere
 from dlrun.checks._players import draws, each
+from dlrun.checks._states import misread
 from dlrun.checks._views import mixing_view, told
 
 REGIONS = 16
@@ -63,7 +64,7 @@ def receptive_field(subject: Subject) -> Finding:
     view = mixing_view(subject)
     if view and not (view.of_input and view.rows_kept):
         return told(view, numbers, "no view in forward exchanges axes")
-    if wrong := wrong_axis(subject) or itself_alone(subject, probe) or deaf(probe):
+    if wrong := wrong_axis(subject) or itself_alone(subject, probe) or deaf(probe) or misread(subject, probe):
         return wrong
     if subject.patience > 1 and (moved := elsewhere(subject)):
         return moved

@@ -20,7 +20,7 @@ from torch import Tensor
 from dlrun.functional.relation import within
 
 EXACT, USED, WIDEST, FEWEST = 1e-7, 4, 256, 3
-TOLD, ALL, CERTAIN = 0.25, 0.97, 6.0
+TOLD, ALL, CURVE, CERTAIN = 0.25, 0.97, 0.95, 6.0
 REACH, ORDERED, LIGHT, OWN = 14, 0.2, -0.02, 0.02
 LEAST = 200
 
@@ -51,6 +51,8 @@ def adds_up(table: Tensor, y: Tensor) -> Line | None:
         return None
     if any(_told(table[:, rest], table[:, [column]]) > ALL for column in columns):
         return None  # one curve: each column gives the others
+    if any(_told(table[:, columns], table[:, [place]]) > CURVE for place in rest):
+        return None  # made of the same numbers: powers, products
     told = within(table[:, rest].float(), y.float(), None)
     return Line(columns, product, told.strength) if told.z > CERTAIN and TOLD < told.strength < ALL else None
 

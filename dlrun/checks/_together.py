@@ -32,10 +32,11 @@ class Apart:
     rows: int
     here: float
     there: float
+    split: str = "train"
 
 
 def apart(subject: Subject) -> Apart | None:
-    """What is found in rows of train as training gets them, where pictures and targets were transformed apart; else None."""
+    """What is found in rows of train as training gets them, where pictures and targets were transformed apart; else in val's; else None."""
     if subject.kind in ("gan", "diffusion", "contrastive") or subject.loss_task is None:
         return None
     known = _maps(sample(subject, "val" if "val" in subject.run.data.rows else "train", 2 * ROWS).batch)
@@ -43,6 +44,11 @@ def apart(subject: Subject) -> Apart | None:
     rows = _maps(drawn) if drawn is not None else None
     if not known or not rows or min(len(known[0]), len(rows[0])) < LEAST or known[1].shape[1] != rows[1].shape[1]:
         return None
+    return _misfit(known, rows, "train") or (_misfit(rows, known, "val") if "val" in subject.run.data.rows else None)
+
+
+def _misfit(known: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor], split: str) -> Apart | None:
+    """What models of the pixels of `known` say of the targets of `rows` as they are, and moved."""
     said = _told(*known, rows[0])
     here = _fit(said, rows[1])
     best, how = here.clone(), ["" for _ in here]
@@ -57,7 +63,7 @@ def apart(subject: Subject) -> Apart | None:
         return None
     names = [how[row] for row in away.nonzero().flatten().tolist()]
     usual = max(set(names), key=names.count)
-    return Apart(share, usual, len(here), float(here[away].median()), float(best[away].median()))
+    return Apart(share, usual, len(here), float(here[away].median()), float(best[away].median()), split)
 
 
 def _drawn(subject: Subject) -> Batch | None:
@@ -93,7 +99,7 @@ def _maps(batch: Batch) -> tuple[Tensor, Tensor] | None:
     return x, y
 
 
-def _around(x: Tensor) -> Tensor:
+def around(x: Tensor) -> Tensor:
     """[N, C, H, W] -> features of each pixel: itself, its surroundings, how rough these are."""
     mean = avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     return torch.cat((x, mean, avg_pool2d((x - mean).abs(), 3, 1, 1, count_include_pad=False)), 1)
@@ -102,7 +108,7 @@ def _around(x: Tensor) -> Tensor:
 def _told(x: Tensor, y: Tensor, other: Tensor) -> Tensor:
     """What ridge regression on random features of pixels of x says of the targets of `other`."""
     generator = torch.Generator().manual_seed(0)
-    flat, target = _around(x).movedim(1, -1).flatten(0, 2), y.movedim(1, -1).flatten(0, 2)
+    flat, target = around(x).movedim(1, -1).flatten(0, 2), y.movedim(1, -1).flatten(0, 2)
     mean, sd = flat.mean(0), flat.std(0).clamp(min=1e-6)
     mixed = torch.randn(flat.shape[1], FEATURES, generator=generator) / flat.shape[1] ** 0.5
     offset = torch.rand(FEATURES, generator=generator) * 2 - 1
@@ -116,7 +122,7 @@ def _told(x: Tensor, y: Tensor, other: Tensor) -> Tensor:
     inner = table.T @ table
     weights = torch.linalg.solve(inner + 1e-3 * float(inner.trace()) / len(inner) * torch.eye(len(inner)), table.T @ target[some])
     rows, _, height, width = other.shape
-    made: Tensor = lifted(_around(other).movedim(1, -1).flatten(0, 2)) @ weights
+    made: Tensor = lifted(around(other).movedim(1, -1).flatten(0, 2)) @ weights
     return made.reshape(rows, height, width, -1).movedim(-1, 1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dlrun.checks._inputs import Table
@@ -16,6 +17,7 @@ from dlrun.functional.relation import guesses
 
 LEAST, TOLD, STEEP, HIGHER = 100, 0.75, 1.5, 4.0
 MOVED, WIDER, STEADY = 0.25, 1.3, 0.25
+LOST, FOUND, KEPT, CERTAIN = 0.6, 0.5, 0.9, 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,38 @@ def rescaled(train: Table, val: Table) -> Scale | None:
     times = two.times / one.times
     far = not 1 / STEEP < times < STEEP or abs(two.higher) > HIGHER
     return Scale(times, two.higher, two.told) if far else None
+
+
+def mixed(train: Table, val: Table) -> tuple[float, float] | None:
+    """(what is told of val's numbers as they are, and once columns are mixed anew), where val has them in another form; else None.
+
+    Corners of a box are sums of its corner and its size: a few rows of val tell which sums, the others prove it.
+    """
+    columns = train.y.shape[1] if train.classes is None and train.y.dim() == 2 else 0
+    if not 2 <= columns <= 16 or val.classes is not None or min(len(train), len(val)) < LEAST or not _alike(train.x, val.x):
+        return None
+    half, part = len(train) // 2, len(val) // 2
+    own = [_anew(guess, train.y[half:]) for guess in guesses(train.x[:half], train.y[:half], train.x[half:], None)]
+    across = [_anew(guess, val.y) for guess in guesses(train.x, train.y, val.x, None)]
+    best = max(range(len(own)), key=lambda place: float(across[place][1].mean()))
+    plain, new = across[best]
+    lost = (plain < LOST * new) & (new > FOUND) & ((new - plain) * part**0.5 > CERTAIN)
+    steady = bool((own[best][0] > KEPT * own[best][1]).all()) and bool((own[best][0] > TOLD).all())
+    return (float(plain[lost].mean()), float(new[lost].mean())) if steady and bool(lost.any()) else None
+
+
+def _anew(guess: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlations of columns of the truth with those of the guess, and with their best mixture; the second half of rows judged."""
+    half = len(guess) // 2
+    mean = guess[:half].mean(0)
+    line = torch.linalg.lstsq(guess[:half] - mean, truth[:half] - truth[:half].mean(0)).solution
+    made = [guess[half:], (guess[half:] - mean) @ line]
+    held = truth[half:] - truth[half:].mean(0)
+    found = []
+    for part in made:
+        one = part - part.mean(0)
+        found.append((one * held).sum(0) / (one.norm(dim=0) * held.norm(dim=0)).clamp(min=1e-9))
+    return found[0], found[1]
 
 
 def _lines(x: Tensor, y: Tensor, held_x: Tensor, held_y: Tensor) -> list[Scale]:

@@ -88,7 +88,7 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
 
 def _apart(found: Apart) -> Finding:
     """The finding where pictures and their dense targets were transformed apart."""
-    text = f"in {found.share:.0%} of {found.rows} rows of train the target fits its picture far better {found.how}: "
+    text = f"in {found.share:.0%} of {found.rows} rows of {found.split} the target fits its picture far better {found.how}: "
     text += f"correlation {found.there:.2f}, {found.here:.2f} as it is"
     cause = "picture and target are flipped, turned or cropped by random numbers of their own, or only one of them is"
     numbers: dict[str, Any] = {"share": found.share, "rows": found.rows, "as_it_is": found.here, "moved": found.there, "how": found.how}

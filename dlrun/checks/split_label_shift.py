@@ -17,10 +17,12 @@ from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import is_integer, one_a_row, sample, tables, told
-from dlrun.checks._renamed import renamed
-from dlrun.checks._units import rescaled
+from dlrun.checks._pixels import pixels
+from dlrun.checks._renamed import Renamed, renamed
+from dlrun.checks._units import mixed, rescaled
 
 LEAST = 100
+STEP = "make the list of labels once, from train, and use it for all splits"
 P, TOLD, FAR = 1e-4, 0.15, 0.4
 UNIT, Z = 10.0, 6.0
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "duplicates_within", "split_leakage", "split_input_shift")
@@ -36,6 +38,9 @@ def split_label_shift(subject: Subject) -> Finding:
     """Compare targets of up to 1,024 rows of train and val, then what inputs tell of them."""
     y = {split: sample(subject, split).y for split in ("train", "val") if split in subject.run.data.rows}
     kind = one_a_row(subject, y["train"])
+    masks = pixels(subject) if not tables(subject) and "val" in y and subject.patience > 1 else []
+    if masks and (new := renamed(*masks)):
+        return _anew(new, "classes are", {})
     if not kind or "val" not in y:
         return skipped("it takes a val split, with a class or number a row")
     if any(not isinstance(targets, Tensor) or len(targets) < 32 for targets in y.values()):
@@ -109,13 +114,9 @@ def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
         return None
     tells = told(subject)
     numbers |= {name: one.strength for name, one in tells.items()}
-    step = "make the list of labels once, from train, and use it for all splits"
     new = renamed(known["train"], known["val"]) if tells["train"].z > Z else None
     if new:
-        numbers |= {"as_numbered": new.plain, "numbered_anew": new.moved, "z": new.z}
-        what = "classes are" if known["train"].classes else "columns of labels are"
-        text = f"models of train tell {new.plain:.2f} of val's labels as they are numbered, {new.moved:.2f} numbered anew ({new.told})"
-        return Finding("warning", text, f"{what} numbered in another order in val than in train", step, numbers)
+        return _anew(new, "classes are" if known["train"].classes else "columns of labels are", numbers)
     scale = rescaled(known["train"], known["val"])
     if scale:
         numbers |= {"times": scale.times, "higher_by_sd": scale.higher, "told": scale.told}
@@ -123,6 +124,11 @@ def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
         text += f"{scale.higher:+.2g} sd of train's away, while inputs of both are distributed alike"
         cause = "targets were scaled, or put through a logarithm or the like, in one split only"
         return Finding("warning", text, cause, "put both through the same transform, fitted on train", numbers)
+    pair = mixed(known["train"], known["val"]) if not scale else None
+    if pair:
+        text = f"models of train tell {pair[0]:.2f} of some columns of val's targets as they are, {pair[1]:.2f} once they are mixed anew"
+        cause = "targets of val are in another form than those of train: corners and sizes of boxes, say, or two angles for one"
+        return Finding("warning", text, cause, "convert both splits to one form", numbers)
     weaker = min(tells["train"], tells["val"], key=lambda one: one.strength)
     if known["train"].classes is None or not weaker.clear():
         return None
@@ -132,4 +138,10 @@ def _related(subject: Subject, numbers: dict[str, Any]) -> Finding | None:
         f"inputs tell the labels within train ({tells['train'].strength:.2f}) and within val ({tells['val'].strength:.2f}), but not from "
     )
     text += f"one to the other ({tells['train to val'].strength:.2f})"
-    return Finding("warning", text, "labels are numbered differently in train and val", step, numbers)
+    return Finding("warning", text, "labels are numbered differently in train and val", STEP, numbers)
+
+
+def _anew(new: Renamed, what: str, numbers: dict[str, Any]) -> Finding:
+    numbers |= {"as_numbered": new.plain, "numbered_anew": new.moved, "z": new.z}
+    text = f"models of train tell {new.plain:.2f} of val's labels as they are numbered, {new.moved:.2f} numbered anew ({new.told})"
+    return Finding("warning", text, f"{what} numbered in another order in val than in train", STEP, numbers, RULE)

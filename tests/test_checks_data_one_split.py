@@ -1,0 +1,106 @@
+"""One split that is made otherwise than the other: scaled by a factor or row by row, targets on another scale, masks interpolated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from checks_data import Parts, asked, clouds, draw, numbers, smooth
+from checks_found import parts, plug  # noqa: F401 (parts is a fixture)
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from dlrun import Splits
+
+
+def table(noise: float = 0.1) -> tuple[Tensor, Tensor]:
+    x = torch.randn(900, 8, generator=draw(4)) * torch.arange(1, 9)
+    return x, x[:, 0] - x[:, 1] / 2 + x[:, 4] / 5 + noise * torch.randn(900, generator=draw(5))
+
+
+def of_val(change: Any, place: int = 0) -> Any:
+    def spoil(cut: Parts) -> None:
+        for split in ("val", "test"):
+            cut[split][place] = change(cut[split][place])
+
+    return spoil
+
+
+def test_targets_on_another_scale_and_targets_that_drifted() -> None:
+    for change in (lambda y: 3 * y, lambda y: y.sign() * y.abs().log1p() / 2):
+        finding = asked("split_label_shift", table(), spoil=of_val(change, 1))
+        assert finding.level == "warning" and "in one split only" in finding.cause
+    assert asked("split_label_shift", table(), spoil=of_val(lambda y: 1.2 * y + 1, 1)).level in ("ok", "info")
+    assert asked("split_label_shift", table(noise=3.0), spoil=of_val(lambda y: y, 1)).level == "ok"
+
+
+def test_columns_of_targets_in_another_form() -> None:
+    x = torch.randn(900, 6, generator=draw(4))
+    y = torch.stack((x[:, 0], x[:, 1] + x[:, 2], x[:, 0] + x[:, 3], x[:, 1] + x[:, 2] + x[:, 4]), 1)
+    sizes = lambda y: torch.cat((y[:, :2], y[:, 2:] - y[:, :2]), 1)  # noqa: E731
+    finding = asked("split_label_shift", (x, y), spoil=of_val(sizes, 1))
+    assert finding.level == "warning" and "another form" in finding.cause
+    assert asked("split_label_shift", (x, y)).level == "ok"
+
+
+def test_one_factor_for_all_pictures_and_a_shift_of_some_columns() -> None:
+    finding = asked("split_input_shift", smooth(), spoil=of_val(lambda x: x / 5))
+    assert finding.level == "warning" and "another number" in finding.cause
+    uneven = torch.linspace(0.8, 4, 432).reshape(3, 12, 12)
+    assert asked("split_input_shift", smooth(), spoil=of_val(lambda x: x * uneven)).level in ("ok", "info")
+
+
+def levels() -> tuple[Tensor, Tensor]:
+    """Series [900, 32] with levels of their own, and their kind."""
+    y = torch.arange(900) % 3
+    wave = torch.sin(torch.arange(32) * (1 + y[:, None]) / 3) + 0.3 * torch.randn(900, 32, generator=draw(2))
+    return wave + 2 * torch.randn(900, 1, generator=draw(3)), y
+
+
+def test_rows_of_val_scaled_one_by_one() -> None:
+    own = lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)  # noqa: E731
+    finding = asked("split_input_shift", levels(), spoil=of_val(own))
+    assert finding.level == "warning" and "one by one" in finding.cause
+    x, y = levels()
+    assert asked("split_input_shift", (own(x), y)).level == "ok"
+
+
+def test_columns_that_stand_still_in_val() -> None:
+    finding = asked("split_input_shift", numbers(), spoil=of_val(lambda x: x * torch.tensor([0.0] * 6 + [1.0] * 2)))
+    assert finding.level == "warning" and "the same in every row of val" in finding.message
+    seldom = torch.cat((torch.randn(900, 3, generator=draw(1)), torch.eye(60)[torch.randint(60, (900,), generator=draw(2))]), 1)
+    assert asked("split_input_shift", (seldom, seldom[:, 0])).level in ("ok", "info")
+
+
+def masks(mode: str) -> Splits:
+    """Pictures of squares of four classes and their masks; those of train are made larger."""
+    mask = torch.zeros(300, 24, 24)
+    for row, (top, left, kind) in enumerate(torch.randint(0, 12, (300, 3), generator=draw(1)).tolist()):
+        mask[row, top : top + 10, left : left + 10] = kind % 4
+    near = interpolate(mask[:200, None, 3:20, 3:20], (24, 24), mode=mode)[:, 0]
+    y = torch.cat((near, mask[200:])).long()
+    x = y[:, None] + 0.2 * torch.randn(300, 1, 24, 24, generator=draw(2))
+    return Splits((x[:200], y[:200]), (x[200:], y[200:]))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_masks_that_were_interpolated(mode: str) -> None:
+    plug("model", "of_pixels", lambda: nn.Conv2d(1, 4, 3, padding=1))
+    finding = asked("augmentation_keeps_label", lambda: masks(mode), "model=of_pixels", "loss=cross_entropy")
+    assert (finding.level == "warning" and "interpolation" in finding.cause) if mode == "bilinear" else finding.level != "warning"
+
+
+@pytest.mark.parametrize("data", [clouds, table])
+def test_a_part_of_train_that_slipped(data: Any) -> None:
+    def slip(cut: Parts) -> None:
+        cut["train"][1] = torch.cat((cut["train"][1][:350], cut["train"][1][350:].roll(1)))
+
+    finding = asked("label_permutation", data(), spoil=slip)
+    assert finding.level == "warning" and "a file that slipped" in finding.cause
+
+    def sort(cut: Parts) -> None:
+        order = cut["train"][1].argsort(stable=True)
+        cut["train"] = [part[order] for part in cut["train"]]
+
+    assert asked("label_permutation", data(), spoil=sort).level == "ok"

@@ -17,6 +17,8 @@ from dlrun.batch import leaves
 from dlrun.checks._forms import Form, form
 from dlrun.checks._frame import Finding, Subject, check, skipped, tensors
 from dlrun.checks._given import upside_down
+from dlrun.checks._ground import left_out
+from dlrun.checks._paired import pairs_by_label
 from dlrun.checks._probe import Probe, probe, put
 from dlrun.checks._pull import hot, refusal
 from dlrun.checks._runaway import alike
@@ -46,7 +48,14 @@ def loss_coverage(subject: Subject) -> Finding:
         return Finding("info", text, cause, "compute the loss with differentiable operations on the outputs", numbers, RULE)
     spec = subject.run.data.spec
     shape = form(subject, asked)
-    copied = twice(asked) or upside_down(asked, shape) or alike(asked, shape) or summed(asked, shape) or cut(subject, asked)
+    copied = (
+        pairs_by_label(subject, asked)
+        or twice(asked)
+        or upside_down(asked, shape)
+        or alike(asked, shape)
+        or summed(asked, shape)
+        or cut(subject, asked)
+    )
     for other in others(asked) if copied is None else ():
         copied = copied or miswired(other, Form("free"))
     if copied is not None:
@@ -115,7 +124,8 @@ def _of_classes(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:
     numbers |= {"places": int(places.named.sum()), "counted": int((places.named & places.pulled).sum())}
     if single:
         return _one_a_row(places, numbers)
-    return _inverted(places, numbers) or _of_sequences(asked, places, numbers)
+    gone = [int(c) for c in places.index[places.left].unique().tolist() if not bool(places.pulled[places.index == c].any())]
+    return _inverted(places, numbers) or left_out(asked, shape, gone, numbers) or _of_sequences(asked, places, numbers)
 
 
 def _one_a_row(places: Places, numbers: dict[str, Any]) -> Finding:

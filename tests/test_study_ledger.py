@@ -35,8 +35,8 @@ def test_cells_are_entered_once_and_taken_in_their_order(tmp_path: Path) -> None
     assert found.add(studies.cells(3, seeds=2), lambda cell: cell.number == 1) == 6
     assert found.add(studies.cells(4, seeds=2)) == 2, "those known stay as they are"
     taken = [found.take("a", 60) for _ in range(9)]
-    assert [(job.cell, job.seed) for job in taken if job] == [(n, s) for n in range(4) for s in range(2)]
-    assert [job.checked for job in taken if job] == [False, False, True, False, False, False, True, False]
+    assert [(job.cell, job.seed) for job in taken if job] == [(1, 0), (0, 0), (0, 1), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert [job.checked for job in taken if job] == [True, *[False] * 5, True, False], "those that are checked first"
     assert taken[-1] is None and found.open_jobs() == 8
 
 

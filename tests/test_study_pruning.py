@@ -262,6 +262,24 @@ def test_a_preview_of_runs_that_are_given_up_says_what_these_take(tmp_path: Path
     assert "20 runs of about 4.0 s" in str(Preview(tmp_path, 1).look([*rows[:2], whole, waiting], 108.0, 20, {})), "a whole one is better"
 
 
+def test_what_is_written_is_corrected_where_later_runs_write_more(tmp_path: Path) -> None:
+    sizes = [1000, 1000, 4000, 4000, 1000, 1000, 1000, 1000]
+    rows = []
+    for cell, size in enumerate(sizes):
+        (tmp_path / "runs" / f"{cell:05d}-s0").mkdir(parents=True)
+        (tmp_path / "runs" / f"{cell:05d}-s0" / "weights").write_bytes(bytes(size))
+        rows.append({"cell": cell, "seed": 0, "state": "finished", "began": 100.0 + cell, "ended": 101.0 + cell})
+    waiting = {**rows[0], "cell": 8, "state": "waiting", "began": None, "ended": None}
+    preview = Preview(tmp_path, 1)
+    assert preview.correct([*rows[:2], waiting], 9) is None, "nothing was said yet"
+    assert "9 kB in all" in str(preview.look([*rows[:2], waiting], 102.0, 9, {}))
+    assert preview.correct([*rows[:3], waiting], 9) is None, "too few more"
+    assert preview.correct([*rows[:4], waiting], 9) == "preview: 22.5 kB in all, by the 4 runs done"
+    assert preview.correct([*rows[:7], waiting], 9) is None
+    assert preview.correct([*rows, waiting], 9) is None, "15.75 kB is near enough"
+    assert "(predicted 22.5 kB)" in str(preview.compared(rows))
+
+
 def test_a_search_counts_the_runs_to_come_and_names_no_time_where_there_is_no_end() -> None:
     rows = [{"cell": n, "seed": 0, "state": "finished", "began": 10.0 * n, "ended": 10.0 * n + 10, "value": 0.5} for n in range(2)]
     assert headline(rows, None, 20.0, 6) == "2/6 runs finished · 0 running · 40 s left"

@@ -16,6 +16,7 @@ from dlrun.errors import UsageError
 from dlrun.study.asking import Asked, ask, identity, space_of
 from dlrun.study.differences import different
 from dlrun.study.freezing import Errors, note, told
+from dlrun.study.measured import refuse_unmeasured
 from dlrun.study.plan import Goal, Question
 from dlrun.study.space import read_words, text_of
 
@@ -240,3 +241,25 @@ def test_texts_are_read_back_as_they_were() -> None:
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         assert OverridesParser.create().parse_override(f"k={text_of(value)}").value() == value
+
+
+@pytest.mark.parametrize(
+    "metric, words, part",
+    [
+        ("val/acuracy", (), "not measured; there are val/loss, val/accuracy, val/worst_recall; did you mean val/accuracy?"),
+        ("val_ema/accuracy", (), "say train.ema=0.999, or val/accuracy"),
+        ("val/accuracy", ("train.eval_splits=[train]",), "val is not in train.eval_splits"),
+        ("val/worst_recall", (), ""),
+        ("val_ema/accuracy", ("train.ema=0.9",), ""),
+        ("val/f1", ("metric=f1",), ""),
+        ("train/accuracy", (), ""),
+    ],
+)
+def test_a_goal_that_no_run_measures_is_refused_before_anything_runs(metric: str, words: tuple[str, ...], part: str) -> None:
+    config = compose(["dataset=moons", "dataset.n=50", "device=cpu", *words])
+    if part:
+        with pytest.raises(UsageError) as error:
+            refuse_unmeasured(Goal(metric, "max"), config)
+        assert part in error.value.lines[0] and len(error.value.lines) == 1
+    else:
+        refuse_unmeasured(Goal(metric, "max"), config)

@@ -165,6 +165,7 @@ def raising(error: Callable[[], BaseException]) -> Any:
     [
         ("bug", (), lambda: KeyError("mine")),
         ("bug", (), lambda: SystemExit(3)),
+        ("bug", (), KeyboardInterrupt),
         ("out_of_memory", (), lambda: torch.OutOfMemoryError("CUDA out of memory")),
         ("out_of_memory", (), lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory")),
         ("machine", (), lambda: OSError(28, "No space left on device", "x")),
@@ -174,14 +175,12 @@ def raising(error: Callable[[], BaseException]) -> Any:
     ],
 )
 def test_failures_have_their_class(kind: str, words: tuple[str, ...], error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if error is not None:
-        monkeypatch.setitem(registry.PLUGINS["loss"], "broken_loss", raising(error))
-        words = ("loss=broken_loss",)
-    study = studies.Study(tmp_path / "study", "model.depth=1,2", *words, goal=("val/accuracy", "max"))
+    monkeypatch.setitem(registry.PLUGINS["loss"], "broken_loss", raising(error))
+    study = studies.Study(tmp_path / "study", "model.depth=1,2", *(words or ("loss=broken_loss",)), goal=("val/accuracy", "max"))
     first, second = study.work()
     assert first["failure"] == second["failure"] == kind, first["reason"]
     assert first["value"] is None and "\n" not in first["reason"]
-    if kind == "bug":
+    if kind == "bug" and error is not KeyboardInterrupt:
         assert first["signature"] == second["signature"] and "test_study_worker.py" in first["signature"]
         assert "in broken_loss" in first["log"] and first["log"].splitlines()[-1].startswith(type(error()).__name__)
     assert [event["event"] for event in study.said] == ["began", "ended"] * 2

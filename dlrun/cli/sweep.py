@@ -45,9 +45,7 @@ def run(arguments: Arguments) -> int:
         place = str(folder.absolute() / "runs")
         for note in (*asked.first.notes, *announced(asked.first, folder.name, place)):
             console.line(note)
-        console.line(
-            f"study {name}: {_size(asked)} on {pool.count} worker{'s' * (pool.count != 1)}{' of Ray' * (backend == 'ray')}, in {folder}"
-        )
+        console.line(f"study {name}: {_size(asked)} on {_hands(pool.count)}{' of Ray' * (backend == 'ray')}, in {folder}")
         means = Means(*_named(arguments), guide=guide, composed=packed(asked.freezer.memory))
         found, code = run_study(asked.question, asked.cells, folder, storage, workers, console, means=means, pool=pool)
     if arguments.flag("json"):
@@ -76,6 +74,10 @@ def _size(asked: Any) -> str:
     if question.trials is None:
         return f"{question.search}, cells of {seeds} for {question.timeout:g} s"
     return f"{question.search}, {question.trials} cells x {seeds} = {question.trials * len(question.seeds)} runs"
+
+
+def _hands(count: int) -> str:
+    return f"{count} worker{'s' * (count != 1)}"
 
 
 def _storage(arguments: Arguments) -> str | None:
@@ -113,6 +115,7 @@ def _asked(arguments: Arguments) -> Any:
     """The question and its cells. Raises UsageError with everything that is wrong."""
     from dlrun.plugins import loaded
     from dlrun.study.asking import OPTIONS, ask
+    from dlrun.study.measured import refuse_unmeasured
 
     errors = [f"{printable(word, 80)}: expected an override such as optimizer.lr=1e-4,1e-3" for word in arguments.positional]
     errors += [
@@ -125,7 +128,9 @@ def _asked(arguments: Arguments) -> Any:
     typed = {name: text for name in OPTIONS if (text := arguments.text(name)) is not None}
     pins = [(str(entry["name"]), str(entry["sha256"])) for entry in loaded()]
     folder, saved = config_dir(arguments), arguments.text("from")
-    return ask(arguments.overrides, typed, plugins=pins, config_dir=None if folder is None else str(folder), from_file=saved)
+    asked = ask(arguments.overrides, typed, plugins=pins, config_dir=None if folder is None else str(folder), from_file=saved)
+    refuse_unmeasured(asked.question.goal, asked.first)
+    return asked
 
 
 def _workers(arguments: Arguments) -> int | None:

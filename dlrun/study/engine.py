@@ -156,7 +156,8 @@ class Driver:
             self.console.line(text)
         self.console.line(f"{self.folder}: results.csv, runs/")
         if self.stopped in EXIT:
-            self.console.line("stopped, all saved; the same command goes on", "warning")
+            lost = "stopped, all saved" if self.asked < 2 else "stopped at once: what runs did since their newest checkpoints is lost"
+            self.console.line(f"{lost}; the same command goes on", "warning")
             return found, EXIT[self.stopped]
         return found, self.code or int(any(cell["state"] != "finished" for cell in found["cells"] if cell["state"] != "pruned"))
 

@@ -113,7 +113,12 @@ class Guide:
 
     def _preview(self, rows: Rows) -> None:
         planned = len(rows) if self.planned is None else max(self.planned, len(rows)) if self.planned else 0
-        if planned and self.preview.estimate is None and (said := self.preview.look(rows, self.ledger.clock(), planned, self._steps())):
+        said = None
+        if planned and self.preview.estimate is None:
+            said = self.preview.look(rows, self.ledger.clock(), planned, self._steps())
+        elif planned:
+            said = self.preview.correct(rows, planned)
+        if said:
             self.console.line(said)
 
     def _steps(self) -> dict[int, int]:

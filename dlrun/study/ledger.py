@@ -76,8 +76,12 @@ class Ledger:
 
         return self._change(do)
 
-    def add(self, new: Iterable[Cell], checked: Callable[[Cell], bool] = lambda cell: True) -> int:
-        """Enter cells and their jobs, all or none; those known already stay as they were frozen. Returns how many jobs are new."""
+    def add(self, new: Iterable[Cell], checked: Callable[[Cell], bool] | None = None) -> int:
+        """Enter cells and their jobs, all or none; those known already stay as they were frozen. Returns how many jobs are new.
+
+        `checked` says which cells' first jobs the fast checks run for: these come first, so that parts which do not go together are known
+        early. Without it they run for every cell, in the order of the cells.
+        """
         wanted = list(new)
 
         def do(connection: sa.Connection) -> int:
@@ -91,11 +95,13 @@ class Ledger:
                 if cell.number not in known
             ]
             fresh = [(cell, job) for cell in wanted for job in cell.jobs if (job.cell, job.seed) not in have]
+            first = {(job.cell, job.seed) for cell, job in fresh if job is cell.jobs[0] and (not checked or checked(cell))}
+            fresh.sort(key=lambda pair: bool(checked) and (pair[1].cell, pair[1].seed) not in first)
             entries = [
                 {**_new(self.study), "cell": job.cell, "seed": job.seed, "text": job.text, "sha256": job.sha256, "turn": turn + place}
                 | {"seals": json.dumps(job.seals), "place": job.place}
-                | {"checked": job is cell.jobs[0] and checked(cell)}
-                for place, (cell, job) in enumerate(fresh)
+                | {"checked": (job.cell, job.seed) in first}
+                for place, (_, job) in enumerate(fresh)
             ]
             for table, found in ((cells, rows), (jobs, entries)):
                 if found:

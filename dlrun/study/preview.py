@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -20,6 +20,8 @@ from dlrun.study.results import run_of
 EARLY_SECONDS = 10.0
 """A first run that lasts longer is judged by the steps it has done."""
 LEAST_STEPS = 10
+OFF = 1.5
+"""A prediction of what is written is corrected where runs done since then say so many times more or less."""
 MANY_PRUNED = 5
 """Runs given up, where none was finished: then what one takes on average is what the others will take."""
 
@@ -42,8 +44,29 @@ class Preview:
 
     def __init__(self, folder: Path, workers: int, since: float = 0.0) -> None:
         self.folder, self.workers, self.since, self.estimate = folder, max(1, workers), since, None
+        self._sizes, self._seen = dict[tuple[int, int], int](), 0
 
     estimate: Estimate | None
+
+    def correct(self, rows: Sequence[Mapping[str, Any]], planned: int) -> str | None:
+        """One line where cells write more or less than the first did; looked at whenever twice as many runs are done as the last time."""
+        done = [row for row in rows if row["state"] in ("finished", "pruned") and (row["ended"] or 0.0) >= self.since]
+        guess = self.estimate
+        if guess is None or len(done) < max(2, 2 * self._seen) or len(done) >= planned:
+            return None
+        self._seen = len(done)
+        total = mean(map(self._size, done)) * guess.runs
+        if max(total, guess.bytes) <= OFF * min(total, guess.bytes):
+            return None
+        self.estimate = replace(guess, bytes=total)
+        return f"preview: {volume(total)} in all, by the {len(done)} runs done" + self._too_much(total)
+
+    def _size(self, row: Mapping[str, Any]) -> int:
+        """Bytes of a run that has ended, counted once."""
+        key = row["cell"], row["seed"]
+        if key not in self._sizes:
+            self._sizes[key] = size_of(Path(run_of(self.folder, row)))
+        return self._sizes[key]
 
     def look(self, rows: Sequence[Mapping[str, Any]], clock: float, planned: int, steps: Mapping[int, int]) -> str | None:
         """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
@@ -59,15 +82,20 @@ class Preview:
             whole = mean(took(row) for row in usual) if usual else unfinished(run, clock - row["began"], steps.get(row["cell"]))
             if whole:
                 first = took(done[0]) - whole if usual else 0.0
-                self.estimate = estimated(whole, row["cell"], size_of(run), planned, steps, self.workers, max(first, 0.0))
+                self._seen = len(done)
+                size = mean(map(self._size, done)) if usual else size_of(run)
+                self.estimate = estimated(whole, row["cell"], size, planned, steps, self.workers, max(first, 0.0))
                 return self._line(self.estimate)
         return None
 
     def _line(self, found: Estimate) -> str:
         text = f"preview: {found.runs} runs of about {duration(found.run_seconds)} on {self.workers} worker{'s' * (self.workers != 1)}: "
         text += f"{duration(found.seconds)} and {volume(found.bytes)} in all"
+        return text + self._too_much(found.bytes)
+
+    def _too_much(self, count: float) -> str:
         free = shutil.disk_usage(self.folder).free
-        return text + (f"; only {volume(free)} are free in {self.folder}" if found.bytes > free else "")
+        return f"; only {volume(free)} are free in {self.folder}" if count > free else ""
 
     def compared(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Predicted against actual, once all is done; None where too little was predicted to compare."""
@@ -76,7 +104,7 @@ class Preview:
             return None
         runs = "" if len(done) == self.estimate.runs else f"{len(done)} runs instead of {self.estimate.runs} "
         seconds = max(row["ended"] for row in done) - max(self.since, min(row["began"] for row in done))
-        wrote = sum(size_of(Path(run_of(self.folder, row))) for row in done)
+        wrote = sum(map(self._size, done))
         guess = self.estimate
         return f"{runs}took {duration(seconds)} (predicted {duration(guess.seconds)}) and {volume(wrote)} (predicted {volume(guess.bytes)})"
 
@@ -86,7 +114,7 @@ def took(row: Mapping[str, Any]) -> float:
     return float(row["ended"] - row["began"])
 
 
-def estimated(seconds: float, cell: int, size: int, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:
+def estimated(seconds: float, cell: int, size: float, planned: int, steps: Mapping[int, int], workers: int, first: float = 0.0) -> Estimate:
     """The whole from one run: `planned` runs, those of cells with other numbers of steps in proportion; `first`: a cold start."""
     mine = steps.get(cell, 0)
     ratios = [count / mine for count in steps.values()] if mine else []

@@ -63,6 +63,8 @@ class Trainer:
         if stop.signal:
             return {"status": "interrupted"}
         summary, goal = self._run(job, path, stop, read, resumes)
+        if summary.get("status", "running") == "running":  # ended by a KeyboardInterrupt, without saving
+            return {"status": "interrupted"}
         if summary["status"] == "stopped" and summary["reason"] == "max_seconds":
             return Failure("config", f"stopped at train.max_seconds after step {summary['step']}: no value; a study needs whole runs")
         return self._ended(summary, goal) if summary["status"] == "finished" else summary

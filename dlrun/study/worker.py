@@ -21,7 +21,7 @@ from typing import Any
 from dlrun.errors import MissingError, UsageError
 from dlrun.rundir import HeldError
 from dlrun.signals import EXIT, Stop
-from dlrun.study.failures import classed, note
+from dlrun.study.failures import classed, note, tail
 from dlrun.study.ledger import Failure, Ledger, Taken
 from dlrun.study.owners import owner_of
 from dlrun.study.pruning import PRUNED, give_up, judge
@@ -108,7 +108,10 @@ class Worker:
 
         log = place_of(Path(self.setting.folder), job) / "log.txt"
         try:
-            return self._trained(job, stop)
+            outcome = self._trained(job, stop)
+            if stop.signal or isinstance(outcome, Failure) or outcome["status"] != "interrupted":
+                return outcome
+            return Failure("bug", "KeyboardInterrupt was raised in the run, and nobody asked for it", "KeyboardInterrupt", tail(log))
         except KeyboardInterrupt:
             return {"status": "interrupted"}
         except (Exception, SystemExit) as error:

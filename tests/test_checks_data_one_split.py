@@ -10,6 +10,7 @@ from checks_data import Parts, asked, clouds, draw, numbers, smooth
 from checks_found import parts, plug  # noqa: F401 (parts is a fixture)
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
 
 from dlrun import Splits
 
@@ -104,3 +105,35 @@ def test_a_part_of_train_that_slipped(data: Any) -> None:
         cut["train"] = [part[order] for part in cut["train"]]
 
     assert asked("label_permutation", data(), spoil=sort).level == "ok"
+
+
+class Spots(Dataset[tuple[Tensor, Tensor]]):
+    """Pictures of one to nine spots, and how many; read as they are, cropped and made large again, or brighter and flipped."""
+
+    def __init__(self, seed: int, how: str = "") -> None:
+        self.y = torch.randint(1, 10, (300, 1), generator=draw(seed)).float()
+        self.x, self.how = 0.1 * torch.randn(300, 1, 16, 16, generator=draw(seed + 1)), how
+        at = torch.randint(0, 15, (300, 10, 2), generator=draw(seed + 2)).tolist()
+        for row, places in enumerate(at):
+            for down, across in places[: int(self.y[row])]:
+                self.x[row, 0, down : down + 2, across : across + 2] += 1
+
+    def __len__(self) -> int:
+        return 300
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        x = self.x[i]
+        if self.how == "cropped":
+            down, across = torch.randint(0, 7, (2,)).tolist()
+            x = interpolate(x[None, :, down : down + 10, across : across + 10], (16, 16), mode="bilinear")[0]
+        if self.how == "brighter":
+            x = (x * (0.5 + torch.rand(1))).flip(-1)
+        return x, self.y[i]
+
+
+@pytest.mark.parametrize("how", ["cropped", "brighter"])
+def test_crops_that_lose_what_is_counted(how: str) -> None:
+    plug("model", "counts", lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 1)))
+    words = "model=counts", "loss=mse", "task.kind=regression"
+    finding = asked("augmentation_keeps_label", lambda: Splits(Spots(1, how), Spots(5)), *words)
+    assert (finding.level == "warning" and "random crops" in finding.cause) if how == "cropped" else finding.level != "warning"

@@ -13,6 +13,7 @@ from torch import Tensor
 from dlrun.batch import leaves
 from dlrun.checks._frame import Subject
 from dlrun.checks._inputs import JUDGED, is_integer, sample
+from dlrun.checks._trial import once
 from dlrun.data.items import generators_kept
 from dlrun.data.sources import Items
 
@@ -28,6 +29,7 @@ class Read:
     classes: Tensor | None
 
 
+@once
 def given(subject: Subject) -> list[Read] | None:
     """Rows that nobody transforms, many rows of train as training gets them, several reads of fewer; None where there is no transform."""
     data = subject.run.data

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dlrun.batch import Batch
 from dlrun.checks._blended import Seams, seams
+from dlrun.checks._cropped import Cropped, cropped
 from dlrun.checks._frame import Finding, Rows, Subject, check, skipped
 from dlrun.checks._inputs import JUDGED, features, labels, sample
 from dlrun.checks._mirrored import Against, against
@@ -32,7 +33,8 @@ ITEMS, READS, WIDE, STILL, GONE = 240, 6, 50_000, 0.5, 0.1
 TOGETHER = (
     "warning: in 20% of rows a target fits a model of its pixels better by 0.2 once it is flipped, turned or moved; or models of rows "
     "as they are say other things of mirrored or turned reads (correlation > 0.5, or other classes) than the targets do; or masks of "
-    "train have numbers in between on over 15% of edges between classes, 4 x as many as val"
+    "train have numbers in between on over 15% of edges between classes, 4 x as many as val; or targets are totals over "
+    "pictures that reads lack parts of"
 )
 EXCHANGES = "warning: a model that tells clean rows apart is as sure, and wrong in 25% of reads and more, in both directions"
 RULE = (
@@ -52,6 +54,8 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
         return _apart(moved_apart)
     if subject.patience > 1 and (mirrored := against(subject)):
         return _mirrored(mirrored)
+    if subject.patience > 1 and (cut := cropped(subject)):
+        return _cropped(cut)
     if not data.augments and not data.mixed_labels and isinstance(data.raw("train"), Items):
         return _items(subject)
     if not data.augments or data.mixed_labels or subject.kind not in ("classification", "binary", "regression"):
@@ -104,6 +108,16 @@ def _blended(found: Seams) -> Finding:
     cause = "masks of class numbers are resized or turned with interpolation, which makes up classes along every edge"
     numbers: dict[str, Any] = {"train": found.train, "val": found.val, "edges": found.edges}
     return Finding("warning", text, cause, 'transform masks with mode="nearest"', numbers, TOGETHER)
+
+
+def _cropped(found: Cropped) -> Finding:
+    """The finding where a total is asked for of a part of the picture."""
+    text = f"targets are totals over the whole picture (correlation {found.clean:.2f}), and reads of train are parts of it: there they are "
+    text += f"told {found.drawn:.2f}, and totals of two reads of one row differ by {found.apart:.2f} sd"
+    cause = "random crops leave out what the target still counts"
+    numbers: dict[str, Any] = {"clean": found.clean, "reads": found.drawn, "apart_by_sd": found.apart}
+    step = "crop the targets too (count what is left), or leave crops out: flips and turns lose nothing"
+    return Finding("warning", text, cause, step, numbers, TOGETHER)
 
 
 def _mirrored(found: Against) -> Finding:

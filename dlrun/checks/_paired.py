@@ -109,4 +109,5 @@ def _apart(x: Any) -> Tensor | None:
         found = [found[0][:, 0], found[0][:, 1]]
     if len(found) != 2 or found[0].shape != found[1].shape or not all(leaf.is_floating_point() for leaf in found):
         return None
-    return (found[0] - found[1]).double().flatten(1).norm(dim=1)
+    gap: Tensor = (found[0] - found[1]).double().flatten(1).norm(dim=1)
+    return gap

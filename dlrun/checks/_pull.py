@@ -57,7 +57,7 @@ def refusal(probe: Probe | None, known: int | None) -> str | None:
     if isinstance(criterion, nn.Module) and any(p.dim() > 1 for p in criterion.parameters()):
         return "the loss has weights of its own between outputs and classes"
     sure = probe.kind in ("classification", "language_model") and layout.classes == known
-    if not sure and not is_likelihood(probe, layout) and not _along_another_axis(probe, layout):
+    if not sure and not is_likelihood(probe, layout) and not _along_another_axis(probe, layout) and not _is_share(probe, layout):
         return "the loss does not read outputs as logits of classes"
     return None
 
@@ -76,6 +76,13 @@ def _along_another_axis(probe: Probe, layout: Layout) -> bool:
     """Whether logits that are all alike cost the ln of the length of another axis than that of the classes: the softmax went along it."""
     lengths = {length for axis, length in enumerate(probe.out.shape) if axis != layout.axis % probe.out.dim() and length > 1}
     return any(all(_costs(probe, value, math.log(length), 0.02 * math.log(length)) for value in (0.0, 1.0)) for length in lengths)
+
+
+def _is_share(probe: Probe, layout: Layout) -> bool:
+    """Whether outputs that are all alike cost minus 1 / C, and sure ones -1: minus the probability stands where its logarithm belongs."""
+    if not all(_costs(probe, value, -1 / layout.classes, 0.02 / layout.classes) for value in (0.0, 1.0)):
+        return False
+    return abs(probe.at(50 * hot(probe.targets, layout).to(probe.out.dtype)) + 1) < 0.02
 
 
 def _costs(probe: Probe, value: float, expected: float, slack: float) -> bool:

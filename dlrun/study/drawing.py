@@ -173,12 +173,19 @@ def _panels(figure: Figure, count: int, above: float) -> list[Any]:
     return found
 
 
+def crowned(have: Sequence[Shown], goal: Goal) -> Shown | None:
+    """The cell that the table marks as the best: the first of equal ones; with one seed a cell none."""
+    if not any(cell.interval for cell in have):
+        return None
+    return (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value or 0.0)
+
+
 def draw_slices(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goal: Goal) -> None:
-    """A panel a key: every finished cell's value with its interval; the best one marked."""
+    """A panel a key: every finished cell's value with its interval; the best one marked, as in the table."""
     have = [cell for cell in cells if cell.value is not None]
     if len(have) < 2 or not keys:
         return
-    best = (max if goal.direction == "max" else min)(have, key=lambda cell: cell.value or 0.0)
+    best = crowned(have, goal)
     limits = robust_limits([cell.value for cell in have if cell.value is not None])
     for axes, key in zip(_panels(figure, len(keys), 0.2), keys, strict=True):
         mine = [cell for cell in have if key in cell.params]
@@ -201,11 +208,12 @@ def _aside(scale: Scale, number: int) -> float:
 
 
 def draw_parallel(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], goal: Goal) -> None:
-    """One line a finished cell through its values, coloured by what came out: light is better."""
+    """One line a finished cell through its values, coloured by what came out: light is better; the best one marked, as in the table."""
     have = [cell for cell in cells if cell.value is not None]
     if len(have) < 2 or len(keys) < 2:
         return
-    have.sort(key=lambda cell: (cell.value or 0.0) * (1 if goal.direction == "max" else -1))
+    best = crowned(have, goal)
+    have.sort(key=lambda cell: (cell is best, (cell.value or 0.0) * (1 if goal.direction == "max" else -1)))
     figure.set_size_inches(max(4.2, 1.5 * (len(keys) + 1)), 3.6)
     axes = place(figure, 0.5, 0.45, 0.75, 0.55)
     scales = [*(Scale(key, have) for key in keys)]
@@ -213,7 +221,7 @@ def draw_parallel(figure: Figure, cells: Sequence[Shown], keys: Sequence[str], g
     for rank, cell in enumerate(have):
         points = [(i, scale.at(cell.params[scale.key])) for i, scale in enumerate(scales) if scale.key in cell.params]
         points.append((len(scales), ((cell.value or 0.0) - low) / ((high - low) or 1.0)))
-        last = rank == len(have) - 1
+        last = cell is best
         colour = MARK if last else colormaps["viridis"](0.92 * rank / max(1, len(have) - 1))
         axes.plot(*zip(*points, strict=True), color=colour, lw=2.2 if last else 1, alpha=1 if last else 0.7)
     for i, scale in enumerate(scales):

@@ -137,3 +137,22 @@ def test_crops_that_lose_what_is_counted(how: str) -> None:
     words = "model=counts", "loss=mse", "task.kind=regression"
     finding = asked("augmentation_keeps_label", lambda: Splits(Spots(1, how), Spots(5)), *words)
     assert (finding.level == "warning" and "random crops" in finding.cause) if how == "cropped" else finding.level != "warning"
+
+
+def texts(split: str, how: str) -> tuple[Tensor, Tensor]:
+    """Texts [150, 12] of 4 to 12 words of 60, filled up with 0."""
+    x = torch.randint(2, 60, (150, 12), generator=draw(1 + len(split)))
+    length = torch.randint(4, 13, (150, 1), generator=draw(2 + len(split)))
+    x = torch.where(torch.arange(12) < length, x, 0)
+    if split == "val" and how == "front":
+        x = torch.stack([row.roll(12 - int(many)) for row, many in zip(x, length)])
+    x = torch.where((x > 9) & (x < (45 if how == "unknown" and split == "val" else 11)), 1, x)
+    x[:, 1:] = x[:, 1:] * (torch.arange(11) < 6) if split == "val" and how == "short" else x[:, 1:]
+    return x, (x == 5).any(1).long()
+
+
+@pytest.mark.parametrize(("how", "cause"), [("front", "different ends"), ("unknown", "unknown"), ("short", ""), ("", "")])
+def test_tokens_that_fill_rows_otherwise(how: str, cause: str) -> None:
+    plug("model", "of_words", lambda: nn.Sequential(nn.Embedding(60, 4), nn.Flatten(), nn.Linear(48, 2)))
+    finding = asked("split_input_shift", lambda: Splits(texts("train", how), texts("val", how)), "model=of_words", "loss=cross_entropy")
+    assert (finding.level == "warning" and cause in finding.cause) if cause else finding.level != "warning"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dlrun.batch import leaves
 from dlrun.checks._codes import renumbered, steps_renumbered, words_renumbered
+from dlrun.checks._filling import filled_otherwise
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._inputs import Table, features, parts, sample, tables, told
 from dlrun.checks._markers import of_one_split
@@ -34,7 +35,8 @@ RULE = (
     f"warning: val is told less than {LOST:g} x as well as train tells itself, and over {BACK:g} x after one change of form; or without "
     f"labels, most columns spread {TENFOLD:g} x more or less than in train, or {THREEFOLD:g} x where one split alone spans 0..1 or "
     "has mean 0 and sd 1, or lies far away, or all columns 2.5 x by one factor; or most columns of one "
-    "split stand still, or its rows alone are scaled one by one; or one split alone holds a number over and over, a range of the other "
+    "split stand still, or its rows alone are scaled one by one; or tokens are "
+    "padded at different ends, or a third unknown in one split; or one split alone holds a number over and over, a range of the other "
     "away from it"
 )
 
@@ -48,6 +50,8 @@ def split_input_shift(subject: Subject) -> Finding:
     if codes:
         return _anew(*codes)
     rows = {split: sample(subject, split) for split in ("train", "val")}
+    if filled := _filled(subject, rows):
+        return filled
     one, two = (features(part) for part in rows.values())
     if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1] or _words(rows["train"].x):
         return skipped(f"it takes {LEAST} rows of numbers of each split, equally long")
@@ -74,6 +78,19 @@ def split_input_shift(subject: Subject) -> Finding:
         step = "put both splits through the same transform, fitted on train"
         return Finding("warning", text, cause, step, numbers, RULE)
     return Finding("info" if moved > TOLD or not 1 / 3 < wider < 3 else "ok", text, numbers=numbers, threshold=RULE)
+
+
+def _filled(subject: Subject, rows: dict[str, Rows]) -> Finding | None:
+    """The finding where tokens of the splits are padded at different ends, or unknown in one of them."""
+    leaves = [parts(part.x) for part in rows.values()]
+    if subject.kind not in ("classification", "binary", "regression", "sequence") or [*leaves[0]] != [*leaves[1]]:
+        return None
+    for name, leaf in leaves[0].items():
+        found = filled_otherwise(leaf, leaves[1][name])
+        if found:
+            step = "put all splits through one tokeniser and one way of padding"
+            return Finding("warning", f"{name}: {found[0]}", found[1], step, threshold=RULE)
+    return None
 
 
 def _alone(subject: Subject, one: Tensor, two: Tensor) -> tuple[str, str] | None:

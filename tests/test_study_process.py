@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +50,16 @@ def here(pool: Pool) -> list[str]:
 
 def parent(owner: str) -> str:
     return Path(f"/proc/{owner.split('/')[1]}/stat").read_text().rpartition(")")[2].split()[1]
+
+
+def test_whoever_replaces_a_dead_worker_gets_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlrun.study.pool.Process", lambda threads, device: SimpleNamespace(device=device))
+    pool = Pool(5, 1, ["0", "1", "2"])
+    pool.start()
+    assert [worker.device for worker in pool.processes] == ["0", "1", "2", "0", "1"]
+    del pool.processes[1]
+    pool.start()
+    assert sorted(str(worker.device) for worker in pool.processes) == ["0", "0", "1", "1", "2"]
 
 
 def test_workers_are_forks_of_a_process_without_threads(pool: Pool) -> None:

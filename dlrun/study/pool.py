@@ -39,18 +39,17 @@ class Pool:
         self.count, self.threads, self.devices = count, threads, devices or []
         self.processes: list[Process] = []
         self.outputs: list[str] = []
-        self._started = 0
         self._warm: list[Warm] = []  # the last one forks; those before have died
 
     def start(self, wanted: int | None = None) -> None:
         """Start what is missing of `wanted` processes."""
         while len(self.processes) < min(self.count, self.count if wanted is None else wanted):
             self.processes.append(self._new())
-            self._started += 1
 
     def _new(self) -> Process:
         if self.devices:
-            return Process(self.threads, self.devices[self._started % len(self.devices)])
+            busy = [process.device for process in self.processes]
+            return Process(self.threads, min(self.devices, key=busy.count))  # whoever replaces a dead one gets its GPU
         if sys.platform != "linux":
             return Process(self.threads)
         if not self._warm or not self._warm[-1].alive():

@@ -140,9 +140,9 @@ def test_crops_that_lose_what_is_counted(how: str) -> None:
 
 
 def texts(split: str, how: str) -> tuple[Tensor, Tensor]:
-    """Texts [150, 12] of 4 to 12 words of 60, filled up with 0."""
-    x = torch.randint(2, 60, (150, 12), generator=draw(1 + len(split)))
-    length = torch.randint(4, 13, (150, 1), generator=draw(2 + len(split)))
+    """Texts [300, 12] of 4 to 12 words of 60, filled up with 0."""
+    x = torch.randint(2, 60, (300, 12), generator=draw(1 + len(split)))
+    length = torch.randint(4, 13, (300, 1), generator=draw(2 + len(split)))
     x = torch.where(torch.arange(12) < length, x, 0)
     if split == "val" and how == "front":
         x = torch.stack([row.roll(12 - int(many)) for row, many in zip(x, length)])

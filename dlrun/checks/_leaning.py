@@ -79,7 +79,7 @@ def _of(what: str, start: Tensor, own: Tensor, far: list[Tensor]) -> Side | None
     """The side on which outputs lie, however much the last layer gives and with which sign; None where they lie on both."""
     parts = [t - start for t in (own, *far)]
     size = max(float(t.abs().max()) for t in parts[1:])
-    moved = torch.stack([(t - own).abs() for t in far]).amax(0) > 1e-4 * size
+    moved = torch.stack([(t - own).abs() for t in far]).amax(0) > 1e-3 * own.abs() + 1e-9
     if float(moved.float().mean()) < MOVED:  # of several heads another one was the last layer
         return None
     for way in (1.0, -1.0):

@@ -16,6 +16,7 @@ from dlrun.checks._dependence import awaken
 from dlrun.checks._flow import quiet
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._functions import Functions, Heard
+from dlrun.checks._gates import shut
 from dlrun.checks._players import each
 from dlrun.checks._stream import beside
 from dlrun.run import Run
@@ -37,6 +38,9 @@ def dead_units(subject: Subject) -> Finding:
         return each(subject, dead_units)
     run = awaken(subject.copy())
     quiet(run)
+    closed = shut(subject, run)
+    if closed:
+        return _closed(subject, run, closed)
     calls, rows = _listen(subject, run)
     relus = [(n, heard) for n, heard in enumerate(calls) if heard.kind == "relu" and all(len(u) >= UNITS for u in heard.units)]
     squashed = [(n, heard) for n, heard in enumerate(calls) if heard.kind != "relu" and heard.values >= UNITS * rows]
@@ -57,6 +61,13 @@ def dead_units(subject: Subject) -> Finding:
         return Finding("warning" if fresh else "info", text, cause, step, numbers, RULE)
     text = f"at most {worst:.0%} of the units of a layer are silent on {rows} rows, at most {bound:.0%} of values at a bound"
     return Finding("ok", text, numbers=numbers, threshold=RULE)
+
+
+def _closed(subject: Subject, run: Run, text: str) -> Finding:
+    """The verdict on a gate of a recurrent layer that is shut."""
+    cause, step = "a bias or weights that push the gate to its bound", "start biases of gates near 0, that of forgetting at 1"
+    fresh = not (subject.expects.get("pretrained") or run.config.get("start"))
+    return Finding("warning" if fresh else "info", text, cause, step, threshold="a gate that is not at one bound everywhere")
 
 
 def _linear(subject: Subject, numbers: dict[str, Any]) -> Finding | None:

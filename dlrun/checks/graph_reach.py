@@ -17,6 +17,7 @@ from dlrun.checks._created import without_graph
 from dlrun.checks._cut import cut
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._reach import Reach, reach
+from dlrun.checks._true_slope import untrue
 
 MOST, TINY = 0.5, 0.01
 """Share of all numbers out of reach above which a finding is an error, and below which norms and biases that nobody calls are a note."""
@@ -49,7 +50,7 @@ def graph_reach(subject: Subject) -> Finding:
     globs = subject.expects.get("frozen") or []
     out = [n for n, moved in enumerate(found.moved) if not moved and not any(fnmatchcase(found.names[n], glob) for glob in globs)]
     if not out:
-        odd = _forgets(subject, numbers) or without_graph(subject)
+        odd = _forgets(subject, numbers) or without_graph(subject) or (untrue(subject) if subject.patience >= 1 else None)
         if odd:
             return odd
         return Finding("ok", f"the gradient reaches all {len(found.names)} trainable parameters", numbers=numbers, threshold=RULE)

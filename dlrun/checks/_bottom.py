@@ -22,6 +22,8 @@ from dlrun.noise import seed_generators
 from dlrun.task import LossTask
 
 STEPS = (100.0, 1000.0)
+LOOKS = (100.0, 30.0)
+"""Where the slope is asked for: an exponential of the first is infinite in 32 bits, and its slope undefined."""
 COLUMNS, LAYERS = 16, 6
 LEAST = 1e-3
 """Slope far out, in units of the loss per unit of the output, below which a loss counts as level."""
@@ -88,10 +90,14 @@ def _endless(losses: list[float]) -> bool:
 
 def _everywhere(asked: Probe, t: Tensor, way: Tensor) -> bool:
     """Whether no row alone pulls the other way far out: rewards and penalties of single rows do."""
-    with torch.enable_grad():
-        leaf = (t + STEPS[0] * way).detach().requires_grad_()
-        loss = asked.of(put(asked.outputs, t, leaf))
-        slope = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+    slope = None
+    for by in LOOKS:
+        with torch.enable_grad():
+            leaf = (t + by * way).detach().requires_grad_()
+            loss = asked.of(put(asked.outputs, t, leaf))
+            slope = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+        if slope is None or bool(slope.isfinite().all()):
+            break
     if slope is None:
         return False
     by_row = (slope * way).reshape(len(t), -1).sum(1)
@@ -111,7 +117,7 @@ def _by_network(subject: Subject, asked: Probe) -> str | None:
             ways += [(f"[{j}]", way) for j, way in enumerate(torch.eye(len(bias)).to(bias))]
         for (name, way), sign in itertools.product(ways, (1.0, -1.0)):
             losses = _losses(lambda by, way=way, bias=bias: moved(subject, asked, bias, by * way)[0], sign)  # type: ignore[misc]
-            if losses and _endless(losses) and moved(subject, asked, bias, sign * STEPS[0] * way)[1]:
+            if losses and _endless(losses) and any(moved(subject, asked, bias, sign * by * way)[1] for by in LOOKS):
                 return f"{own[id(part)]}.bias{name}" if sign > 0 else f"minus {own[id(part)]}.bias{name}"
     return None
 

@@ -49,7 +49,7 @@ def loss_direction(subject: Subject) -> Finding:
         return found
     shape = form(subject, asked)
     lost = bottomless(subject, asked) or runaway(subject, asked) or levelled(subject, asked)
-    return lost or strays(asked, shape) or hardened(asked, shape) or found
+    return lost or strays(asked, shape) or hardened(asked, shape) or _over_rows(asked, shape) or found
 
 
 def _orders(asked: Probe) -> bool:
@@ -97,6 +97,22 @@ def _direction(subject: Subject, asked: Probe) -> Finding:
     if found < WITH:
         return Finding("ok", "outputs that come nearer to their targets lower the loss", numbers=numbers, threshold=RULE)
     return _unrelated(asked, shape, numbers)
+
+
+def _over_rows(asked: Probe, shape: Form) -> Finding | None:
+    """The finding where shares of classes are compared with shares of rows: a constant of a class changes nothing, one of a row does."""
+    if asked.targets.mode != "shares" or shape.name != "free" or asked.out.dim() != 2 or not asked.steady or len(asked.out) < LEAST:
+        return None
+    u = asked.noise("one")
+    here, of_rows, of_classes = (asked.at(u + by) for by in (0.0, asked.noise("two")[:, :1], asked.noise("two")[:1]))
+    tight = 1e-5 * max(abs(here), 1e-6)
+    if not abs(of_classes - here) <= tight < 0.01 * abs(of_rows - here):
+        return None
+    text = (
+        f"targets are shares of {asked.out.shape[1]} classes, and the loss compares along axis 0, the batch: rows compete with each other"
+    )
+    cause = "a softmax over the wrong axis (dim=0)"
+    return Finding("error", text, cause, "take the softmax over dim=1", {"axis": 0}, "a constant added to a row changes nothing")
 
 
 def _unrelated(asked: Probe, shape: Form, numbers: dict[str, Any]) -> Finding:

@@ -1,9 +1,9 @@
-"""What the outputs are read off: steps that were recorded or the filler behind them, both ways of a bidirectional layer, every feature.
+"""What the outputs are read off: steps that were recorded or the filler behind them, every feature of a step or only their mean.
 
 Where rows end is known: of a tail (or a head) of one value, or of a tensor of 0 and 1 beside the series. The outputs' gradient, in float64,
 then says exactly which steps they see. Filler alone is a mask the wrong way round; filler a hundred times more than any recorded step is a
-last place behind the padding, which a recurrent network reaches when it has forgotten what it read. Of a bidirectional layer the backward
-half has read one step only at the last place; of an embedding whose features are averaged one number is left.
+last place behind the padding, which a recurrent network reaches when it has forgotten what it read. Of an embedding whose features are
+averaged one number is left.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dlrun.checks._padding import lengths
 from dlrun.noise import seed_generators
 
 SEEN, ITSELF, FAINT, LEAST, FEATURES = 0.9, 1, 0.02, 3, 4
-RULE = f"recorded steps reach the outputs; one of them by > {FAINT:g} of what filler does; each half of a layer that reads both ways"
+RULE = f"recorded steps reach the outputs; one of them by > {FAINT:g} of what filler does; not the mean of features alone"
 
 
 def misread(subject: Subject, probe: Dependence) -> Finding | None:
-    """The finding where outputs are read off filler, off one step of one way, or off the mean of the features of each step."""
+    """The finding where outputs are read off filler, or off the mean of the features of each step."""
     return of_filler(probe) or _of_layers(subject, probe)
 
 
@@ -91,7 +91,7 @@ def _beside_filler(probe: Dependence, leaf: Tensor, there: Tensor) -> Finding | 
 def _of_layers(subject: Subject, probe: Dependence) -> Finding | None:
     """The verdict by how the outputs hang on what embeddings and recurrent layers give."""
     heard = _gradients(subject, probe)
-    for name, part, slope in heard:
+    for name, slope in heard:
         top = float(slope.abs().max())
         if top == 0 or slope.dim() != 3:
             continue
@@ -99,21 +99,11 @@ def _of_layers(subject: Subject, probe: Dependence) -> Finding | None:
             text = f"all {slope.shape[-1]} numbers that {name} gives for a step count alike, wherever the step is: only their mean is read"
             cause = "a mean or sum over the features (dim=-1), where the one over the steps (dim=1) was meant"
             return Finding("warning", text, cause, "print the shapes before and after it", {"layer": name}, RULE)
-        if isinstance(part, nn.RNNBase) and part.bidirectional:
-            steps = slope if part.batch_first else slope.transpose(0, 1)
-            at = (steps != 0).any(-1).any(0).nonzero().flatten().tolist()
-            if steps.shape[1] >= 4 and at in ([0], [steps.shape[1] - 1]):
-                text = (
-                    f"of {name}, which reads both ways, only step {at[0]} is used, where the {'forward' if at == [0] else 'backward'} half "
-                )
-                cause = "out[:, -1] of a bidirectional layer: its backward half ends at step 0"
-                step = "join the last state of each way: torch.cat([h_n[-2], h_n[-1]], 1)"
-                return Finding("warning", f"{text}has read one step", cause, step, {"layer": name, "step": at[0]}, RULE)
     return None
 
 
-def _gradients(subject: Subject, probe: Dependence) -> list[tuple[str, nn.Module, Tensor]]:
-    """(name, layer, gradient of the outputs) for what each embedding and recurrent layer gives, called once each."""
+def _gradients(subject: Subject, probe: Dependence) -> list[tuple[str, Tensor]]:
+    """(name, gradient of the outputs) for what each embedding and recurrent layer gives, called once each."""
     run, given = probe.run, list[tuple[str, nn.Module, Tensor]]()
 
     def hook(name: str) -> Any:
@@ -140,7 +130,7 @@ def _gradients(subject: Subject, probe: Dependence) -> list[tuple[str, nn.Module
     if not once or not isinstance(total, Tensor):
         return []
     slopes = torch.autograd.grad(total, [out for _, _, out in once], allow_unused=True)
-    return [(name, part, slope) for (name, part, _), slope in zip(once, slopes, strict=True) if slope is not None]
+    return [(name, slope) for (name, _, _), slope in zip(once, slopes, strict=True) if slope is not None]
 
 
 def _drawn(t: Tensor) -> Tensor:

@@ -262,22 +262,23 @@ def test_a_preview_of_runs_that_are_given_up_says_what_these_take(tmp_path: Path
     assert "20 runs of about 4.0 s" in str(Preview(tmp_path, 1).look([*rows[:2], whole, waiting], 108.0, 20, {})), "a whole one is better"
 
 
-def test_what_is_written_is_corrected_where_later_runs_write_more(tmp_path: Path) -> None:
-    sizes = [1000, 1000, 4000, 4000, 1000, 1000, 1000, 1000]
+def test_what_is_written_is_corrected_by_what_cells_with_the_same_parts_wrote(tmp_path: Path) -> None:
+    kinds = {0: "mlp", 1: "mlp", 2: "cnn", 3: "cnn", 4: "mlp", 5: "cnn"}
     rows = []
-    for cell, size in enumerate(sizes):
+    for cell, size in enumerate([1000, 1000, 7000, 9000, 1000, 7000]):
         (tmp_path / "runs" / f"{cell:05d}-s0").mkdir(parents=True)
         (tmp_path / "runs" / f"{cell:05d}-s0" / "weights").write_bytes(bytes(size))
         rows.append({"cell": cell, "seed": 0, "state": "finished", "began": 100.0 + cell, "ended": 101.0 + cell})
-    waiting = {**rows[0], "cell": 8, "state": "waiting", "began": None, "ended": None}
+    left = [{**row, "state": "waiting", "began": None, "ended": None} for row in [*rows, *({**row, "seed": 1} for row in rows)]]
     preview = Preview(tmp_path, 1)
-    assert preview.correct([*rows[:2], waiting], 9) is None, "nothing was said yet"
-    assert "9 kB in all" in str(preview.look([*rows[:2], waiting], 102.0, 9, {}))
-    assert preview.correct([*rows[:3], waiting], 9) is None, "too few more"
-    assert preview.correct([*rows[:4], waiting], 9) == "preview: 22.5 kB in all, by the 4 runs done"
-    assert preview.correct([*rows[:7], waiting], 9) is None
-    assert preview.correct([*rows, waiting], 9) is None, "15.75 kB is near enough"
-    assert "(predicted 22.5 kB)" in str(preview.compared(rows))
+    assert preview.correct([*rows[:2], *left[2:]], 13, lambda: kinds) is None, "nothing was said yet"
+    assert "13 kB in all" in str(preview.look([*rows[:2], *left[2:]], 102.0, 13, {}))
+    assert preview.correct([*rows[:3], *left[3:]], 13, lambda: kinds) is None, "too few more"
+    said = preview.correct([*rows[:4], *left[4:]], 13, lambda: kinds)
+    # the four, a cnn of 8000 and an mlp; again with the other seed; one of a cell not entered yet
+    assert said == f"preview: {(2 * (1 + 1 + 7 + 9 + 1 + 8) + 4.5):.3g} kB in all, by the 4 runs done"
+    assert preview.correct([*rows, *left[6:]], 13, lambda: kinds) is None, "too few more"
+    assert "(predicted 58.5 kB)" in str(preview.compared(rows))
 
 
 def test_a_search_counts_the_runs_to_come_and_names_no_time_where_there_is_no_end() -> None:

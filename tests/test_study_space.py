@@ -13,7 +13,7 @@ import pytest
 from dlrun.config import compose
 from dlrun.config.dump import dump
 from dlrun.errors import UsageError
-from dlrun.study.asking import Asked, ask, identity, space_of
+from dlrun.study.asking import Asked, ask, identity, read_options, space_of
 from dlrun.study.differences import different
 from dlrun.study.freezing import Errors, note, told
 from dlrun.study.measured import refuse_unmeasured
@@ -172,6 +172,14 @@ def test_the_command_line_takes_the_place_of_what_a_sheet_says(tmp_path: Path) -
     assert found.question.goal is not None and found.question.goal.metric == "val/accuracy"
     assert "go together" in refused(sheet(tmp_path, SHEET), "train.steps=5")
     assert "log_every: 3" in asked(sheet(tmp_path, SHEET), "train.log_every=3").cells[0].jobs[0].text
+
+
+def test_the_sheet_of_the_page_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "sweep.md").read_text("utf-8")
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    space, options = space_of([sheet(tmp_path, text), "seed=7", "model.width=32,64"], None)
+    assert [axis.keys[0] for axis in space.axes] == ["optimizer.lr", "model", "train.batch_size", "model.width"] and space.seeds == (7,)
+    assert space.axes[-1].when == {"model": ("mlp",)} and read_options(options, space)["trials"] == 20
 
 
 def test_other_values_for_a_key_of_a_sheet_keep_its_condition(tmp_path: Path) -> None:

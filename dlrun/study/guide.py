@@ -10,6 +10,7 @@ from typing import Any
 from dlrun.sinks.console import Console
 from dlrun.study.asking import Asked, identity
 from dlrun.study.backend import Backend
+from dlrun.study.kinds import kind_of
 from dlrun.study.ledger import Ledger
 from dlrun.study.lint import objections
 from dlrun.study.owners import owner_of
@@ -117,7 +118,7 @@ class Guide:
         if planned and self.preview.estimate is None:
             said = self.preview.look(rows, self.ledger.clock(), planned, self._steps())
         elif planned:
-            said = self.preview.correct(rows, planned)
+            said = self.preview.correct(rows, planned, lambda: {cell["number"]: kind_of(cell["params"]) for cell in self.ledger.cells()})
         if said:
             self.console.line(said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dlrun.study.plan import Cell
@@ -14,10 +15,15 @@ class FirstOfKind:
         self._seen: set[str] = set()
 
     def __call__(self, cell: Cell) -> bool:
-        kinds = repr([(key, value) for key, value in sorted(cell.params.items()) if not _is_number(value)])
-        fresh = kinds not in self._seen
-        self._seen.add(kinds)
+        kind = kind_of(cell.params)
+        fresh = kind not in self._seen
+        self._seen.add(kind)
         return fresh
+
+
+def kind_of(params: Mapping[str, Any]) -> str:
+    """What cells with the same parts share: their values, numbers apart."""
+    return repr([(key, value) for key, value in sorted(params.items()) if not _is_number(value)])
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -24,6 +24,7 @@ OFF = 1.5
 """A prediction of what is written is corrected where runs done since then say so many times more or less."""
 MANY_PRUNED = 5
 """Runs given up, where none was finished: then what one takes on average is what the others will take."""
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,32 @@ class Preview:
 
     estimate: Estimate | None
 
-    def correct(self, rows: Sequence[Mapping[str, Any]], planned: int) -> str | None:
-        """One line where cells write more or less than the first did; looked at whenever twice as many runs are done as the last time."""
+    def correct(self, rows: Sequence[Row], planned: int, kinds: Callable[[], Mapping[int, str]]) -> str | None:
+        """One line where cells write more or less than the first did; looked at whenever twice as many runs are done as the last time.
+
+        `kinds` gives what parts a cell has, in one word: cells with the same ones write about as much.
+        """
         done = [row for row in rows if row["state"] in ("finished", "pruned") and (row["ended"] or 0.0) >= self.since]
         guess = self.estimate
         if guess is None or len(done) < max(2, 2 * self._seen) or len(done) >= planned:
             return None
         self._seen = len(done)
-        total = mean(map(self._size, done)) * guess.runs
+        total = self._written(rows, done, guess.runs, kinds())
         if max(total, guess.bytes) <= OFF * min(total, guess.bytes):
             return None
         self.estimate = replace(guess, bytes=total)
         return f"preview: {volume(total)} in all, by the {len(done)} runs done" + self._too_much(total)
+
+    def _written(self, rows: Sequence[Row], done: Sequence[Row], runs: int, kinds: Mapping[int, str]) -> float:
+        """Bytes of so many runs: each as those of its cell, else of its kind, else as all."""
+        cells, parts = dict[int, list[int]](), dict[str, list[int]]()
+        for row in done:
+            cells.setdefault(row["cell"], []).append(self._size(row))
+            parts.setdefault(kinds.get(row["cell"], ""), []).append(self._size(row))
+        usual = float(mean(map(self._size, done)))
+        own = [row for row in rows if row["state"] != "failed" and (row["ended"] is None or row["ended"] >= self.since)]
+        known = [cells.get(row["cell"]) or parts.get(kinds.get(row["cell"], "")) for row in own]
+        return sum(mean(sizes) if sizes else usual for sizes in known) + usual * max(0, runs - len(own))
 
     def _size(self, row: Mapping[str, Any]) -> int:
         """Bytes of a run that has ended, counted once."""
@@ -68,7 +83,7 @@ class Preview:
             self._sizes[key] = size_of(Path(run_of(self.folder, row)))
         return self._sizes[key]
 
-    def look(self, rows: Sequence[Mapping[str, Any]], clock: float, planned: int, steps: Mapping[int, int]) -> str | None:
+    def look(self, rows: Sequence[Row], clock: float, planned: int, steps: Mapping[int, int]) -> str | None:
         """One line, once; `planned` runs are expected in all, `rows` are the ledger's."""
         if self.estimate is not None or all(row["state"] in DONE for row in rows):
             return None
@@ -97,7 +112,7 @@ class Preview:
         free = shutil.disk_usage(self.folder).free
         return f"; only {volume(free)} are free in {self.folder}" if count > free else ""
 
-    def compared(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    def compared(self, rows: Sequence[Row]) -> str | None:
         """Predicted against actual, once all is done; None where too little was predicted to compare."""
         done = [row for row in rows if row["state"] in DONE and row["began"] and (row["ended"] or 0.0) >= self.since]
         if self.estimate is None or len(done) < 2:

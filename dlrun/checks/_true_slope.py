@@ -22,7 +22,7 @@ from dlrun.checks._frame import Subject
 from dlrun.noise import seed_generators
 from dlrun.run import Run
 
-MOST, SECONDS = 12, 0.6
+MOST, SECONDS = 10, 0.3
 SHARE, STEP, LEAST, FARTHEST = 0.003, 1 / 3, 1e-4, 0.03
 AGAINST, NOTHING, FELT, AGREE = -0.3, 0.1, 0.003, 0.3
 RULE = f"moved along its gradient, a parameter moves the outputs by what that gradient says (1; error below {AGAINST:g})"

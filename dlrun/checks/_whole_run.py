@@ -12,13 +12,14 @@ from dlrun.checks._decayed import Course, course
 from dlrun.checks._finding import Finding
 from dlrun.checks._frame import Subject
 from dlrun.checks._rates import rates
-from dlrun.checks._stream import as_it_is
+from dlrun.checks._stream import as_it_is, beside
 from dlrun.checks._trial import Trial, Watched, chance
 from dlrun.run import Run
 
 SMALL, BIG, SHORT, STEPS = 0.003, 0.12, 50, 1000
 KNOWS, LEARNS, LESS, NONE, WELL, LOST = 0.6, 0.15, 0.35, 0.05, 0.3, 10.0
 FACTORS = (10.0, 100.0)
+APART, TRIED, MORE = 100.0, 100, 1.5
 RULE = (
     f"the whole run lowers the loss of train and val by {LESS:.0%} of what it does at ten times the rate; "
     f"it lowers it by {NONE:.0%} where a tenth of the rate lowers it by {WELL:.0%}"
@@ -82,17 +83,46 @@ def _to(found: Course, val: bool = False) -> str:
     return f"to {(found.val if val else found.train)[-1]:.4g}"
 
 
+def uneven(subject: Subject, shown: str, numbers: dict[str, Any]) -> Finding | None:
+    """The finding on a group whose rate is next to nothing beside that of another, where the same rate for both learns far more."""
+    run = subject.run
+    if subject.patience < 1 or subject.expects.get("pretrained") or run.config.get("start") or run.steps < SHORT:
+        return None
+    for slot, optimizer in run.optimizers.items():
+        groups = [group for group in optimizer.param_groups if isinstance(group.get("lr"), (int, float))]
+        top = max((group["lr"] for group in groups), default=0.0)
+        slow = [group for group in groups if 0 < group["lr"] * APART < top]
+        if not any(p.dim() > 1 for group in slow for p in group["params"]):
+            continue
+        before, after, evened, done = beside(subject, lambda run, slot=slot: _evened(run, slot), TRIED)  # type: ignore[misc]
+        numbers |= {"new_before": before, "new_after": after, "new_evened": evened}
+        if after - evened > LEARNS * abs(before) and before - evened > MORE * (before - after):
+            count, rate = sum(len(group["params"]) for group in slow), min(group["lr"] for group in slow)
+            text = f"{shown}: {count} parameters have a rate of {rate:.3g} beside {top:.3g} of others; {done} steps take the loss of new "
+            text += f"batches from {before:.4g} to {after:.4g}, with {top:.3g} for all to {evened:.4g}"
+            cause = "a group was given next to no rate, as for pretrained weights, and nothing in it is pretrained"
+            return Finding("warning", text, cause, "give it the rate of the others, or declare expects.pretrained", numbers, RULE)
+    return None
+
+
+def _evened(run: Run, slot: str) -> None:
+    run.optimizers[slot] = made = _Scaled(run.optimizers[slot], lambda: None, lambda: None)
+    made.even = True
+
+
 class _Scaled(Watched):
     """An optimizer whose groups have `factor` times their rate while it steps."""
 
     factor = 1.0
+    even = False
+    """Whether groups with far less than the highest rate get that."""
 
     def step(self, *given: Any, **named: Any) -> Any:
         """Step the one inside at `factor` times the rates."""
         groups = [group for group in self.inner.param_groups if isinstance(group.get("lr"), (int, float))]
         kept = [group["lr"] for group in groups]
         for group in groups:
-            group["lr"] *= self.factor
+            group["lr"] = max(kept) if self.even and group["lr"] * APART < max(kept) else group["lr"] * self.factor
         result = self.inner.step(*given, **named)
         for group, rate in zip(groups, kept, strict=True):
             group["lr"] = rate

@@ -16,7 +16,7 @@ from dlrun.checks._pulse import Pulse, pulses
 from dlrun.checks._rates import idle, rates
 from dlrun.checks._stream import as_it_is, beside, streamed
 from dlrun.checks._trial import STEPS, Trial, chance, trial, try_anew
-from dlrun.checks._whole_run import whole
+from dlrun.checks._whole_run import uneven, whole
 from dlrun.run import Run
 
 HORIZON, NOTHING, USUAL, LEARNS, LARGE = 1000, 0.05, 3e-3, 0.1, 0.3
@@ -49,7 +49,7 @@ def lr_sanity(subject: Subject) -> Finding:
     middle = sorted(ratios)[len(ratios) // 2] if ratios else 0.0
     text = f"{shown}: a step changes weights by {middle:.2g} of their first size"
     wrong = (_too_high(subject, text, numbers) if middle > LARGE else None) or _eps(subject, found, numbers)
-    wrong = wrong or _too_low(subject, found, answers, shown, numbers)
+    wrong = wrong or uneven(subject, shown, numbers) or _too_low(subject, found, answers, shown, numbers)
     if wrong and wrong.level == "warning":
         return wrong
     return whole(subject, found, middle, shown, numbers) or wrong or Finding("ok", text, numbers=numbers, threshold=RULE)

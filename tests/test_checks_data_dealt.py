@@ -43,6 +43,11 @@ def test_windows_dealt_out_by_chance_and_by_time(size: int, tokens: bool) -> Non
     assert asked("split_leakage", split(x, y, torch.arange(len(x))), *words).level in ("ok", "info")
 
 
+def test_few_windows_right_behind_those_of_train() -> None:
+    x, y = windows(24)
+    assert asked("split_leakage", lambda: Splits((x[:900], y[:900]), (x[900:940], y[900:940]))).level in ("ok", "info")
+
+
 def words_net() -> nn.Module:
     return nn.Sequential(nn.Embedding(30, 4), nn.Flatten(), nn.Linear(96, 1), nn.Flatten(0))
 

@@ -3,7 +3,8 @@
 A row is a window where a piece of it, moved by some steps, stands in another row. Which axis holds the steps is not known, nor how far
 apart windows begin: three steps of val's rows that stand in train at another place say both, and the piece that both rows share proves it.
 What they share must be so rich that it is no chance: many fractions, or tokens in an order that no other window has. (Tiles of a picture
-are windows, too.) Windows of a split by time overlap at the border alone.
+are windows, too.) Windows of a split by time
+overlap at the border alone, which may be many of few: so windows of train must lie before and behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dlrun.checks._inputs import is_integer, parts
 
 WINDOWS, OFTEN = 0.2, 0.4
 """Share of the rows of a split above which windows of fractions, and of tokens, were dealt out by chance."""
-ASKED, KNOWN, MOST, LONGEST, TRIED, LEAST = 512, 4096, 2**22, 512, 3, 32
+ASKED, KNOWN, MOST, LONGEST, TRIED, LEAST = 512, 8192, 2**22, 512, 8, 32
 VARIED, DISTINCT, TOKENS, SHORT = 0.5, 0.95, 8, 3
 
 
@@ -35,16 +36,17 @@ def slid(train: Rows, rows: Rows) -> float:
 
 def _along(known: Tensor, asked: Tensor) -> float:
     """The same of rows [N, T, ...] with their steps along axis 1."""
-    size, found = known.shape[1], torch.zeros(len(asked), dtype=torch.bool)
+    size = known.shape[1]
+    later, earlier = torch.zeros(2, len(asked), dtype=torch.bool)
     if not _rich(known[:, 1:]):
         return 0.0
     one, two = _codes(known), _codes(asked)
     for step in _steps(one, two):
         if _rich(known[:, step:]):
             ahead, behind = slice(step, size), slice(0, size - step)
-            for there, here in ((ahead, behind), (behind, ahead)):
-                found |= torch.isin(_joined(two[:, here]), _joined(one[:, there]))
-    share = float(found.double().mean())
+            later |= torch.isin(_joined(two[:, ahead]), _joined(one[:, behind]))
+            earlier |= torch.isin(_joined(two[:, behind]), _joined(one[:, ahead]))
+    share = float((later & earlier).double().mean())
     return share if share > (OFTEN if is_integer(known) else WINDOWS) else 0.0
 
 

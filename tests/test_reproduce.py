@@ -60,6 +60,19 @@ def test_what_is_missing_is_trained_once_and_judged(tmp_path: Path, capsys: Any)
     assert not any((tmp_path / "outputs" / "sweeps").glob("*"))
 
 
+def test_a_figure_that_cannot_be_drawn_takes_no_verdict_away(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no such font")
+
+    experiment(tmp_path, {**TINY, "arms": {"wide": {}}, "claims": ['wide["val/loss"].final < 9']})
+    monkeypatch.setattr("dlrun.reproduce.figure.draw", broken)
+    code = main(["reproduce", "tiny", "--config-dir", str(tmp_path / "conf"), f"output_root={tmp_path / 'outputs'}", "--json"])
+    said = capsys.readouterr()
+    assert code == 0 and json.loads(said.out)["tiny"]["verdict"] == "reproduced"
+    assert "no figure: ValueError: no such font" in said.err
+    assert list((tmp_path / "outputs" / "tiny").glob("*.html"))
+
+
 def test_a_run_that_train_made_is_there_and_has_the_same_bits(tmp_path: Path, capsys: Any) -> None:
     conf = experiment(tmp_path, TINY)
     words = ["experiment=tiny", "arm=wide", "seed=1", "--config-dir", str(conf), f"output_root={tmp_path / 'outputs'}"]

@@ -148,6 +148,14 @@ def test_against_an_axis_each_arm_has_its_panel_and_the_lowest_is_starred() -> N
     assert any(np.allclose(bar, [[0.1, span[0]], [0.1, span[1]]]) for bar in bars if span)
 
 
+def test_values_over_decades_may_be_0_at_some_points() -> None:
+    mine = sheet("zeros", {"a": {}}, 2, axes={"lr": {"optimizer.lr": [0.1, 1.0, 10.0]}}, claims=['at(a["val/kept"].final, lr=0.1) > 0'])
+    found = evidence(mine, ["val/kept"], [0, 100], lambda arm, point, seed, metric: [0.5, {0.1: 0.9, 1.0: 0.001, 10.0: 0.0}[point["lr"]]])
+    axes = drawn((mine, found))[1].axes[0]
+    low, high = axes.get_ylim()
+    assert axes.get_yscale() == "log" and 0.0003 < low < 0.001 and 0.9 < high < 3
+
+
 def test_where_the_best_lies_is_what_the_claims_read() -> None:
     _, figure = drawn(transfer())
     plain, spectral, _ = lines(figure.axes[3])

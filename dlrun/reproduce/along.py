@@ -78,8 +78,8 @@ class Along:
 
 
 def roomy(values: Sequence[float], log: bool) -> tuple[float, float]:
-    """From the least to the greatest value, with a twentieth of that more on either side."""
-    places = [math.log(value) for value in values] if log else list(values)
+    """From the least to the greatest value, with a twentieth of that more on either side; 0 has no place on a log axis."""
+    places = [math.log(value) for value in values if value > 0] if log else list(values)
     low, high = min(places), max(places)
     room = 0.05 * (high - low) or 0.05 * abs(low) or 0.5
     return (math.exp(low - room), math.exp(high + room)) if log else (low - room, high + room)

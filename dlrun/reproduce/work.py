@@ -121,7 +121,11 @@ class Work:
         from dlrun.reproduce.page import write
 
         sheet = self.runs.sheets[name]
-        figures = draw(sheet, evidence, found, folder / "figures")
+        try:
+            figures = draw(sheet, evidence, found, folder / "figures")
+        except (OSError, RuntimeError, ValueError) as error:  # the verdict stands
+            self.console.line(f"no figure: {type(error).__name__}: {error}", "warning")
+            figures = []
         self.console.line(f"{write(sheet, evidence, found, figures, folder)}")
 
     def judge_all(self, *, stopped: bool = False) -> dict[str, dict[str, Any]]:

@@ -48,14 +48,8 @@ RULE = (
 def augmentation_keeps_label(subject: Subject) -> Finding:
     """Up to 512 rows of train in batches as training has them, augmented under three steps."""
     data = subject.run.data
-    if blended := seams(subject):
-        return _blended(blended)
-    if (subject.patience > 1 or data.augments) and (moved_apart := apart(subject)):
-        return _apart(moved_apart)
-    if subject.patience > 1 and (mirrored := against(subject)):
-        return _mirrored(mirrored)
-    if subject.patience > 1 and (cut := cropped(subject)):
-        return _cropped(cut)
+    if found := _of_targets(subject):
+        return found
     if not data.augments and not data.mixed_labels and isinstance(data.raw("train"), Items):
         return _items(subject)
     if not data.augments or data.mixed_labels or subject.kind not in ("classification", "binary", "regression"):
@@ -88,6 +82,18 @@ def augmentation_keeps_label(subject: Subject) -> Finding:
     if classes and one_tensor and (loud := _exchanged(plain["x"], y, [batch["x"] for batch in drawn], y, classes, numbers)):
         return loud
     return Finding("ok", text, numbers=numbers, threshold=RULE)
+
+
+def _of_targets(subject: Subject) -> Finding | None:
+    """The finding where targets should have gone through the transform, or went through another one."""
+    if blended := seams(subject):
+        return _blended(blended)
+    if (subject.patience > 1 or subject.run.data.augments) and (moved_apart := apart(subject)):
+        return _apart(moved_apart)
+    if subject.patience > 1 and (mirrored := against(subject)):
+        return _mirrored(mirrored)
+    cut = cropped(subject) if subject.patience > 1 else None
+    return _cropped(cut) if cut else None
 
 
 def _apart(found: Apart) -> Finding:

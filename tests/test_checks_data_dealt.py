@@ -70,7 +70,8 @@ def lags(column: str) -> tuple[Tensor, Tensor]:
 def test_columns_that_were_computed_with_the_target(column: str, cause: str) -> None:
     x, y = lags(column)
     finding = asked("target_in_input", split(x, y, torch.arange(len(x))))
-    assert (finding.level == "warning" and cause in finding.cause) if cause else finding.level == "ok", finding.message
+    level = "info" if column == "total" else "warning"  # a target may as well have been made by such a formula
+    assert (finding.level == level and cause in finding.cause) if cause else finding.level == "ok", finding.message
 
 
 @pytest.mark.parametrize("made", ["sum", "powers", "wave"])

@@ -2,8 +2,9 @@
 
 An `abs`, a square or an exponential gives nothing below 0; a picture less a rectified noise is nowhere above the picture, and the next step
 of a series that is the last one and a ReLU never falls. What the last layer gives is made larger, with either sign: free outputs then lie
-on both sides. Whether that costs anything is asked of the loss, by a descent on either side and by one that is free. Where it costs a part only, that may be noise of the targets,
-which nobody can tell: in pictures, a linear model of the pixels around a place is asked which way the loss wants outputs to go there.
+on both sides. Whether that costs anything is asked of the loss, by a descent on either side and by one that is free. Where it costs a part
+only, that may be noise of the targets, which nobody can tell: in pictures, a linear model of the pixels around a place is asked which way
+the loss wants outputs to go there.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ WIDE, WIDEST, FEW = 64, 256, 0.2
 RULE = (
     f"warning: a column of x names the class, or is y but for its unit (1 - r2 < {EXACT:g}), or on another scale (log, root, rank), "
     "or has one value in all rows of a class and others elsewhere, and the others tell y too; "
-    "or the target is an exact sum of a few columns while the others tell it, or a column is a mean over rows that takes in their "
-    "own target; "
+    "or a column is a mean over rows that takes in their own target; "
     "or it numbers the rows of a file sorted by target; or it tells train's targets and not val's, while the others tell both; "
+    "info: the target is an exact sum or product of a few columns while the others tell it; "
     f"error: y is x on over {COPIED:.0%} of the tokens, or an input that the output of the same step reads"
 )
 
@@ -141,8 +141,8 @@ def _with_target(subject: Subject, table: Tensor, names: list[str], y: Tensor, n
     used = [names[column] for column in line.columns]
     text = f"the target is exactly {'a product' if line.product else 'a sum'} of {', '.join(used)}, each times "
     text += f"{'its own power' if line.product else 'a number'}; the other columns tell it too ({line.others:.2f})"
-    cause = "one of these columns was computed with the target: a total, a part of it, a mean that takes it in"
-    return Finding("warning", text, cause, step, numbers | {"adds_up": used, "others": line.others}, RULE)
+    cause = "one of these columns was computed with the target (a total, a part of it), or the target was made by such a formula"
+    return Finding("info", text, cause, step, numbers | {"adds_up": used, "others": line.others}, RULE)
 
 
 def _without(table: Tensor, which: list[int], y: Tensor, classes: int | None) -> Relation:

@@ -43,7 +43,10 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+LONG = ("no_memory_adam", "unloaded", "attribute", "harmless_attribute", "values", "declared")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] if case in LONG else []) for case in CASES])
 def test_over_several_steps(case: str) -> None:
     name, words, level, text = CASES[case]
     finding = asked(name, *words)

@@ -41,9 +41,11 @@ def test_losses_that_pull_at_the_wrong_outputs(case: str) -> None:
     assert finding.level == "error" and said in finding.message and finding.cause and finding.next
 
 
-@pytest.mark.parametrize(
-    "case", ["softmax_over_batch", "nll_of_logits", "row_before", "class_above", "view", "ignores_class_0", "first_half"]
-)
+FIRST = ["softmax_over_batch", "view"]
+REST = ["nll_of_logits", "row_before", "class_above", "ignores_class_0", "first_half"]
+
+
+@pytest.mark.parametrize("case", [*FIRST, *(pytest.param(case, marks=pytest.mark.slow) for case in REST)])
 def test_they_are_the_first_that_is_said(case: str) -> None:
     check, loss, _ = FAULTS[case]
     plug("loss", "mine", loss)

@@ -70,7 +70,10 @@ PROMPT = {next(pair for pair in TRAINED if pair[0] == group) for group, _ in TRA
 CASES = [pytest.param(*pair, id="/".join(pair), marks=[] if pair in PROMPT else [pytest.mark.slow]) for pair in TRAINED]
 
 
-@pytest.mark.parametrize("name", builtin_names("probe"))
+PROBES = [pytest.param(name, marks=[pytest.mark.slow] if place % 3 else []) for place, name in enumerate(builtin_names("probe"))]
+
+
+@pytest.mark.parametrize("name", PROBES)
 def test_the_copy_of_a_probe_measures_the_same(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, paths = every.probed_runs(name, here)
     assert main(["eject", f"probe/{name}"]) == 0 and f"dlrun probe RUN my_{name} --plugin" in capsys.readouterr().out

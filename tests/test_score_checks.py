@@ -195,7 +195,10 @@ def test_nothing_is_said_of_a_healthy_set_up(name: str) -> None:
     assert (heard.loud, heard.refused) == ([], "") and heard.each
 
 
-@pytest.mark.parametrize("name", ["cls_only_the_head_is_owned", "lm_sees_the_future", "reg_every_pair", "cls_softmax_twice"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lm_sees_the_future", "reg_every_pair")]
+
+
+@pytest.mark.parametrize("name", ["cls_only_the_head_is_owned", "cls_softmax_twice", *SLOW])
 def test_a_fault_is_found_first_and_by_name(name: str) -> None:
     heard = judging.ask(FIRST[name], 0)
     assert judging.first_right(FIRST[name], heard) and judging.named(FIRST[name], heard)

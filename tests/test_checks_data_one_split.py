@@ -156,3 +156,59 @@ def test_tokens_that_fill_rows_otherwise(how: str, cause: str) -> None:
     plug("model", "of_words", lambda: nn.Sequential(nn.Embedding(60, 4), nn.Flatten(), nn.Linear(48, 2)))
     finding = asked("split_input_shift", lambda: Splits(texts("train", how), texts("val", how)), "model=of_words", "loss=cross_entropy")
     assert (finding.level == "warning" and cause in finding.cause) if cause else finding.level != "warning"
+
+
+def coded(scaled: bool, read: bool) -> Splits:
+    """Numbers in their units beside codes of categories; where `scaled`, train's alone are standardised."""
+    x, y = table()
+    x, codes = 40 * x + 500 * torch.arange(1, 9), torch.randint(5, (900, 2), generator=draw(6))
+    own = (x[:600] - x[:600].mean(0)) / x[:600].std(0)
+    pairs = [({"numbers": own if scaled else x[:600], "codes": codes[:600]}, y[:600])]
+    pairs += [({"numbers": x[600:], "codes": codes[600:]}, y[600:])]
+    return Splits(*(Read(*pair) if read else {"x": pair[0], "y": pair[1]} for pair in pairs))
+
+
+class Read(Dataset[Any]):
+    """Rows one by one."""
+
+    def __init__(self, x: dict[str, Tensor], y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, row: int) -> Any:
+        return {"x": {name: leaf[row] for name, leaf in self.x.items()}, "y": self.y[row]}
+
+
+class Coded(nn.Module):
+    """The numbers alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.head(x["numbers"]).squeeze(1)
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_numbers_beside_codes_scaled_in_train_alone(scaled: bool, read: bool) -> None:
+    plug("model", "coded", Coded)
+    finding = asked("split_input_shift", lambda: coded(scaled, read), "model=coded")
+    assert finding.level == ("warning" if scaled else "ok"), finding.message
+
+
+@pytest.mark.parametrize("how", ["sorted", "shuffled", "time"])
+def test_a_table_sorted_by_its_target_and_cut_in_order(how: str) -> None:
+    x, y = table()
+    if how != "shuffled":
+        x, y = x[y.argsort()], y.sort().values
+    if how == "time":
+        x[:, 3] = torch.arange(900) / 300
+    pairs = [{"x": x[where], "y": y[where]} for where in (slice(0, 600), slice(600, 900))]
+    finding = asked("split_label_shift", lambda: Splits(*pairs))
+    assert (finding.level == "warning" and "sorted" in finding.cause) if how == "sorted" else finding.level in ("ok", "info"), (
+        finding.message
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.batch import leaves
+from dlrun.batch import Batch, leaves
 from dlrun.checks._codes import renumbered, steps_renumbered, words_renumbered
 from dlrun.checks._filling import filled_otherwise
 from dlrun.checks._frame import Finding, Subject, check, skipped
@@ -52,8 +52,13 @@ def split_input_shift(subject: Subject) -> Finding:
     rows = {split: sample(subject, split) for split in ("train", "val")}
     if filled := _filled(subject, rows):
         return filled
+    words = _words(rows["train"].x)
+    if words and subject.kind in ("classification", "binary", "regression"):
+        rows = {split: _numbers(part) for split, part in rows.items()}
+    elif words:
+        return skipped("inputs are words or categories")
     one, two = (features(part) for part in rows.values())
-    if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1] or _words(rows["train"].x):
+    if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1]:
         return skipped(f"it takes {LEAST} rows of numbers of each split, equally long")
     moved, wider = _moments(one, two)
     numbers: dict[str, Any] = {"moved_by_sd": moved, "spread_ratio": wider}
@@ -64,7 +69,7 @@ def split_input_shift(subject: Subject) -> Finding:
     alone = _alone(subject, one, two)
     if alone:
         return Finding("warning", *alone, "put both splits through the same transform, fitted on train", numbers, RULE)
-    known = tables(subject)
+    known = {} if words else tables(subject)
     if known and min(len(known["train"]), len(known["val"])) >= FEWEST:
         found = _judged(subject, rows["train"].x, numbers, text)
         if found:
@@ -124,8 +129,7 @@ def _scaled(subject: Subject, rows: dict[str, Rows], moved: float, wider: float)
     if alone:
         return alone
     far = not 1 / TENFOLD < wider < TENFOLD or moved > TENFOLD
-    read = isinstance(subject.run.data.raw("train"), Items)
-    return "val is scaled otherwise: normalised in one split only, or by other numbers" if far and not read else ""
+    return "val is scaled otherwise: normalised in one split only, or by other numbers" if far and not _drawn(subject) else ""
 
 
 def _anew(name: str, facts: dict[str, float]) -> Finding:
@@ -148,6 +152,12 @@ def _words(x: Any) -> bool:
     return any(not leaf.is_floating_point() for leaf in parts(x).values())
 
 
+def _numbers(rows: Rows) -> Rows:
+    """The rows with what of their inputs is no code of words or categories."""
+    kept = {name: leaf for name, leaf in parts(rows.x).items() if leaf.is_floating_point()}
+    return Rows(Batch({**rows.batch, "x": kept}), rows.indices, rows.whole)
+
+
 def _whole(subject: Subject, split: str, part: Rows) -> Tensor:
     """All rows of a split as numbers where that is little to read, else those of the sample."""
     data = subject.run.data
@@ -155,7 +165,7 @@ def _whole(subject: Subject, split: str, part: Rows) -> Tensor:
     assert sampled is not None
     if not getattr(data.raw(split), "in_memory", False) or count * sampled.shape[1] > MOST_NUMBERS:
         return sampled
-    whole = features(Rows(data.head(split, count), torch.arange(count), True))
+    whole = features(_numbers(Rows(data.head(split, count), torch.arange(count), True)))
     return sampled if whole is None else whole
 
 

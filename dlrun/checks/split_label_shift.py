@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlrun.checks._frame import Finding, Subject, check, skipped
-from dlrun.checks._inputs import is_integer, one_a_row, sample, tables, told
+from dlrun.checks._inputs import is_integer, one_a_row, parts, sample, tables, told
 from dlrun.checks._pixels import pixels
 from dlrun.checks._renamed import Renamed, renamed
 from dlrun.checks._units import mixed, rescaled
@@ -24,12 +24,13 @@ from dlrun.checks._units import mixed, rescaled
 LEAST = 100
 STEP = "make the list of labels once, from train, and use it for all splits"
 P, TOLD, FAR = 1e-4, 0.15, 0.4
-UNIT, Z = 10.0, 6.0
+UNIT, Z, SORTED = 10.0, 6.0, 0.2
 FOLLOWS = ("item_stability", "constant_input", "label_histogram", "duplicates_within", "split_leakage", "split_input_shift")
 RULE = (
     f"warning: shares of classes differ by a total variation > {FAR:g} (p < {P:g}) with neither split even; numbers lie > {UNIT:g} sd away "
     f"or spread {UNIT:g} x as much; or a relation to the inputs (z > 6, strength > 0.3) in each split, none (z < 3) from one to the other; "
-    "or models of train tell val's labels twice as well in another order (z > 4.5), or numbers that lie 1.5 x as far apart or 4 sd away"
+    "or models of train tell val's labels twice as well in another order (z > 4.5), or numbers that lie 1.5 x as far apart or 4 sd away; "
+    "or numbers sorted as they are stored, with val's beyond train's and no input that rises along"
 )
 
 
@@ -94,7 +95,29 @@ def _units(subject: Subject, train: Tensor, val: Tensor, numbers: dict[str, Any]
     if one_a_row(subject, train) == "regression" and (moved > UNIT or not 1 / UNIT < wider < UNIT) and not _ordered(subject):
         cause = "val is in another unit: one of the two was standardised"
         return Finding("warning", text, cause, "put both through the same transform, fitted on train", numbers)
+    if _cut_in_order(subject):
+        text = f"targets never fall from row to row of train, and none of val lies among them: they are {moved:.2g} sd away"
+        cause = "the table was sorted by the target and then cut in order into splits"
+        return Finding("warning", text, cause, "shuffle the rows, then cut", numbers)
     return Finding("ok" if moved < 1 and 0.5 < wider < 2 else "info", text, numbers=numbers)
+
+
+def _cut_in_order(subject: Subject) -> bool:
+    """Whether targets of train are sorted as stored, with those of val beyond them. A column that rises along, a time, is a reason."""
+    train, val = (subject.run.data.targets(split) for split in ("train", "val"))
+    if train is None or val is None or train.shape[1:].numel() != 1 or len(train) < LEAST or len(train.unique()) < SORTED * len(train):
+        return False
+    one, two = train.double().flatten(), val.double().flatten()
+    if not (_rises(one) and bool(two.min() >= one[-1])) and not (_rises(-one) and bool(two.max() <= one[-1])):
+        return False
+    head = parts(subject.run.data.head("train", LEAST).get("x")).values()
+    columns = [leaf.detach().cpu().double().reshape(len(leaf), -1) for leaf in head]
+    return not any(_rises(way * column) for flat in columns for column in flat.T if len(column.unique()) > 2 for way in (1, -1))
+
+
+def _rises(x: Tensor) -> bool:
+    """Whether no number is smaller than the one before."""
+    return bool((x[1:] >= x[:-1]).all())
 
 
 def _ordered(subject: Subject) -> bool:

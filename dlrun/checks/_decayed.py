@@ -22,6 +22,8 @@ from dlrun.run import Run
 from dlrun.steplog import StepLog
 
 ROWS, STEPS, EACH, SECONDS, LEAST = 256, 300, 25, 2.0, 30
+FEW, LONGEST = 3, 5.0
+"""After so many steps a training is given up of which the least that says something would take longer, in seconds."""
 LEARNS, LOST = 0.15, 0.6
 HEAVY, WORSE, FLAT, REST, TWICE = 0.05, 1.12, 0.02, 0.1, 2.0
 
@@ -36,7 +38,7 @@ class Course:
 
 
 def course(subject: Subject, change: Callable[[Run], None], most: int = STEPS) -> Course | None:
-    """Train a copy that `change` has changed on the training's own batches; None where it broke."""
+    """Train a copy that `change` has changed on the training's own batches; None where it broke, or where steps take too long."""
     run, found, begun = subject.copy(), Course(), time.thread_time()
     change(run)
     splits = ("train", "val" if "val" in run.data.rows else "train")
@@ -52,10 +54,13 @@ def course(subject: Subject, change: Callable[[Run], None], most: int = STEPS) -
     log, watch, most = StepLog(), Watch(run.device), min(most, run.steps)
     try:
         fine = look()
+        looked = time.thread_time() - begun
         while fine and found.steps < most:
             log.begin(False)
             train_step(run, found.steps, run.data.batches(found.steps), log, watch)
             found.steps += 1
+            if found.steps == FEW and 3 * looked + (time.thread_time() - begun - looked) * LEAST / FEW > LONGEST:
+                return None
             late = found.steps >= LEAST and time.thread_time() - begun > SECONDS
             if found.steps % EACH == 0 or found.steps == most or late:
                 fine = look()

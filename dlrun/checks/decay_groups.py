@@ -8,9 +8,10 @@ a batch by heart or rows of train and val: all are measured, with decay and with
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
-from dlrun.checks._decayed import HEAVY, Course, course, starved, undone
+from dlrun.checks._decayed import FEW, HEAVY, LONGEST, Course, course, starved, undone
 from dlrun.checks._frame import Finding, Subject, check, skipped
 from dlrun.checks._pulse import Pulse, pulses
 from dlrun.checks._rates import idle
@@ -59,6 +60,10 @@ def _strong(subject: Subject, text: str, strongest: float, numbers: dict[str, An
     """The verdict where decay is strong: what it does to learning one batch."""
     if not strongest:
         return Finding("info", f"{text}, by no option of its groups", numbers=numbers, threshold=RULE)
+    begun = time.thread_time()
+    try_anew(subject, _constant, FEW)
+    if (time.thread_time() - begun) * STEPS > FEW * LONGEST:
+        return Finding("info", f"{text}; steps take too long to try what it does", numbers=numbers, threshold=RULE)
     before, there = try_anew(subject, _constant, STEPS)
     _, without = try_anew(subject, _without, STEPS)
     numbers |= {"before": before, "after": there, "without": without}

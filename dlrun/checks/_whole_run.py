@@ -37,9 +37,9 @@ def whole(subject: Subject, found: Trial, middle: float, shown: str, numbers: di
     if not (low or largest > BIG) or subject.run.task.couples_rows:
         return None
     there = course(subject, as_it_is, run.steps)
+    numbers["whole_run"] = vars(there) if there else "not tried: it broke, or its steps take too long"
     if there is None:
         return None
-    numbers["whole_run"] = vars(there)
     if largest > BIG:
         return _too_high(subject, there, shown, numbers)
     if there.steps < run.steps or found.before < KNOWS * chance(subject, found.batch):

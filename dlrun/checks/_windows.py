@@ -3,8 +3,8 @@
 A row is a window where a piece of it, moved by some steps, stands in another row. Which axis holds the steps is not known, nor how far
 apart windows begin: three steps of val's rows that stand in train at another place say both, and the piece that both rows share proves it.
 What they share must be so rich that it is no chance: many fractions, or tokens in an order that no other window has. (Tiles of a picture
-are windows, too.) Windows of a split by time
-overlap at the border alone, which may be many of few: so windows of train must lie before and behind.
+are windows, too.) Windows of a split by time overlap at the border alone, which may be many of few: so windows of train must lie before
+and behind.
 """
 
 from __future__ import annotations
@@ -67,16 +67,11 @@ def _codes(rows: Tensor) -> Tensor:
     """A number for all that one step of a row holds, [N, T]: equal numbers are equal steps (but for one in 2^64)."""
     flat = rows.reshape(*rows.shape[:2], -1)
     whole = flat.long() if is_integer(flat) else flat.float().contiguous().view(torch.int32).long()
-    return _mixed(whole)
+    return _joined(whole)
 
 
-def _joined(codes: Tensor) -> Tensor:
-    """One number for the steps of each row, in their order."""
-    return _mixed(codes)
-
-
-def _mixed(values: Tensor) -> Tensor:
-    """Sums over the last axis, modulo 2^64, of values times numbers drawn for each place."""
+def _joined(values: Tensor) -> Tensor:
+    """One number for what stands along the last axis, in its order: a sum modulo 2^64 of values times numbers drawn for each place."""
     drawn = torch.randint(-(2**62), 2**62, (values.shape[-1],), generator=torch.Generator().manual_seed(0)) * 2 + 1
     mixed = (values + 1) * drawn
     total: Tensor = (mixed ^ (mixed >> 29)).sum(-1)

@@ -88,6 +88,7 @@ def _beside(subject: Subject, found: Finding, strongest: float, answers: list[Pu
     there = course(subject, as_it_is) if drop else None
     without = course(subject, drop, there.steps) if there and drop else None
     if there is None or without is None:
+        found.numbers["rows_of_val"] = "not tried: it broke, or its steps take too long" if drop else "not tried: no decay to take away"
         return None
     divided = any(answer.pull > OWN * answer.rate * strongest > 0 for answer in answers)
     if not starved(there, without, divided and strongest >= HEAVY):

@@ -53,10 +53,9 @@ def split_input_shift(subject: Subject) -> Finding:
     if filled := _filled(subject, rows):
         return filled
     words = _words(rows["train"].x)
-    if words and subject.kind in ("classification", "binary", "regression"):
-        rows = {split: _numbers(part) for split, part in rows.items()}
-    elif words:
+    if words and subject.kind not in ("classification", "binary", "regression"):
         return skipped("inputs are words or categories")
+    rows = {split: _numbers(part) for split, part in rows.items()}
     one, two = (features(part) for part in rows.values())
     if one is None or two is None or min(len(one), len(two)) < LEAST or one.shape[1] != two.shape[1]:
         return skipped(f"it takes {LEAST} rows of numbers of each split, equally long")
